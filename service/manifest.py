@@ -1,0 +1,105 @@
+"""What a model file says of itself.
+
+An exported `.onnx` file carries JSON under `metadata_props["sightline"]`, so a copied file cannot lose it. This
+module parses and checks that JSON; it opens no file and knows no ONNX.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+METADATA_KEY = "sightline"
+SCHEMA = 1
+"""The newest schema this service reads. Raised when a change would make an older service answer wrongly."""
+
+Task = Literal["classification", "segmentation"]
+Precision = Literal["fp32", "fp16"]
+Preparation = Literal["mnist-digit", "stretch", "letterbox"]
+
+
+class ManifestError(ValueError):
+    """The metadata is missing, malformed, from a newer schema, or names something this service does not know."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")  # a newer exporter of the same schema may add fields
+
+
+class ModelClass(_Part):
+    """One class a network tells apart: its index in the output, its name, its display colour `#rrggbb`."""
+
+    id: int = Field(ge=0, le=255)
+    name: str = Field(min_length=1)
+    color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$")
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """The display colour as three numbers 0…255."""
+        return int(self.color[1:3], 16), int(self.color[3:5], 16), int(self.color[5:7], 16)
+
+
+class ModelInput(_Part):
+    """The network's own input size in pixels, and its colour mode (`L`: one channel, `RGB`: three)."""
+
+    height: int = Field(gt=0, le=8192)
+    width: int = Field(gt=0, le=8192)
+    color: Literal["L", "RGB"]
+
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+        return 1 if self.color == "L" else 3
+
+
+class Provenance(_Part):
+    """Where the weights came from, and what they scored: `metric` is `value` (0…1) on `split` of `dataset`."""
+
+    dataset: str
+    split: str
+    metric: str
+    value: float
+    commit: str
+
+
+class Manifest(_Part):
+    """The metadata of one model file. See DESIGN in the README: the artifact is the contract."""
+
+    schema_: int = Field(alias="schema", ge=1)
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    task: Task
+    version: str = Field(min_length=1)
+    precision: Precision
+    input: ModelInput
+    preparation: Preparation
+    classes: tuple[ModelClass, ...] = Field(min_length=2, max_length=256)
+    provenance: Provenance
+
+    @model_validator(mode="after")
+    def _classes_are_numbered(self) -> "Manifest":
+        if [c.id for c in self.classes] != list(range(len(self.classes))):
+            raise ValueError("classes must be listed by id, from 0 without gaps")
+        return self
+
+    @classmethod
+    def parse(cls, metadata: dict[str, str]) -> "Manifest":
+        """Read the manifest out of a model's metadata properties.
+
+        Raises:
+            ManifestError: with one line saying what is wrong.
+        """
+        text = metadata.get(METADATA_KEY)
+        if text is None:
+            raise ManifestError(
+                f"it has no {METADATA_KEY!r} metadata, so it was not exported by `python -m training export`"
+            )
+        try:
+            manifest = cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the JSON"
+            raise ManifestError(f"its {METADATA_KEY!r} metadata is invalid at {where}: {first['msg']}") from error
+        if manifest.schema_ > SCHEMA:
+            raise ManifestError(
+                f"its metadata has schema {manifest.schema_}, newer than the {SCHEMA} this service reads: update Sightline"
+            )
+        return manifest

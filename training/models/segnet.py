@@ -1,0 +1,157 @@
+"""The street segmenter: a SegNet-style encoder–decoder.
+
+SegNet (Badrinarayanan, Kendall, Cipolla, 2017, arXiv:1511.00561) remembers *where* each 2×2 max-pooling found
+its maximum and gives the decoder's values back to those positions. This one keeps that and shortens the rest:
+residual blocks in the encoder, a dilated bottleneck with a global context branch, and the encoder's maps added to
+the unpooled ones (as in LinkNet, arXiv:1707.03718).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+IGNORED_LABEL = 11
+
+
+@dataclass(frozen=True)
+class SegNetConfig:
+    """Dimensions of a `SegNet`.
+
+    `widths` are the channels of the encoder's levels, the last one being the bottleneck: len(widths) - 1
+    poolings, so a picture's height and width must be multiples of 2 ** (len(widths) - 1).
+    """
+
+    classes: int = 11
+    widths: tuple[int, ...] = (16, 48, 96, 160)
+    blocks: tuple[int, ...] = (0, 0, 1)
+    dilations: tuple[int, ...] = (1, 2, 4)
+    dropout: float = 0.1
+    mean: tuple[float, float, float] = (0.411, 0.426, 0.430)
+    std: tuple[float, float, float] = (0.300, 0.309, 0.303)
+
+    @property
+    def stride(self) -> int:
+        """What height and width of a picture must be multiples of."""
+        return int(2 ** (len(self.widths) - 1))
+
+
+def max_pool_with_positions(x: Tensor) -> tuple[Tensor, Tensor]:
+    """2×2 max-pooling that remembers its positions.
+
+    Args:
+        x: N×C×H×W, H and W even.
+
+    Returns:
+        the maxima, N×C×H/2×W/2, and a bool mask N×C×4×H/2×W/2 that is true at exactly one of the four places of
+        each window (row by row): the first that holds the maximum, which is the one `F.max_pool2d` names too.
+
+    Built from slices and comparisons because neither onnxruntime's CUDA provider nor TensorRT runs the MaxUnpool
+    that `F.max_unpool2d` exports to. Comparing with the upsampled maximum alone would mark every place of a tie,
+    and ReLU'd maps are full of ties at zero.
+    """
+    maxima = F.max_pool2d(x, 2)
+    top_left, top_right = x[..., 0::2, 0::2] == maxima, x[..., 0::2, 1::2] == maxima
+    bottom_left = x[..., 1::2, 0::2] == maxima
+    in_top = top_left | top_right
+    first = [top_left, top_right & ~top_left, bottom_left & ~in_top, ~(in_top | bottom_left)]
+    return maxima, torch.stack(first, dim=2)
+
+
+def max_unpool(x: Tensor, positions: Tensor) -> Tensor:
+    """Put each value back where `max_pool_with_positions` found the maximum, zero elsewhere.
+
+    Args:
+        x: N×C×H×W.
+        positions: bool, N×C×4×H×W.
+
+    Returns:
+        N×C×2H×2W.
+    """
+    spread = x.unsqueeze(2) * positions.to(x.dtype)
+    return F.pixel_shuffle(spread.flatten(1, 2), 2)
+
+
+class ConvBlock(nn.Sequential):
+    """3×3 convolution, batch normalisation, ReLU. N×in×H×W → N×out×H×W."""
+
+    def __init__(self, in_channels: int, out_channels: int, dilation: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, 3, padding=dilation, dilation=dilation, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+        )
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions around an identity (He et al., arXiv:1512.03385). The shape stays."""
+
+    def __init__(self, channels: int, dilation: int = 1, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.first = ConvBlock(channels, channels, dilation)
+        self.dropout = nn.Dropout2d(dropout)
+        self.second = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(self.dropout(self.first(x))))
+
+
+class GlobalContext(nn.Module):
+    """Adds what the whole picture looks like to every place of it. The shape stays."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.project = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.ReLU(inplace=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.project(x.mean(dim=(2, 3), keepdim=True))
+
+
+class SegNet(nn.Module):
+    """Pictures to class scores of every pixel.
+
+    `forward` takes float pictures N×3×H×W with values 0…1 (RGB), H and W multiples of `config.stride`, and
+    returns logits N×classes×H×W. Normalisation is inside: its constants are buffers and travel with the weights.
+    """
+
+    def __init__(self, config: SegNetConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or SegNetConfig()
+        self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1))
+        widths = config.widths
+        self.encoder = nn.ModuleList(
+            nn.Sequential(ConvBlock(before, width), *(ResidualBlock(width) for _ in range(blocks)))
+            for before, width, blocks in zip((3, *widths), widths[:-1], config.blocks, strict=False)
+        )
+        self.bottleneck = nn.Sequential(
+            ConvBlock(widths[-2], widths[-1]),
+            *(ResidualBlock(widths[-1], dilation, config.dropout) for dilation in config.dilations),
+            GlobalContext(widths[-1]),
+        )
+        # Decoder level i narrows what comes from below to the width of encoder level i, unpools, adds the
+        # encoder's map, and mixes.
+        self.narrow = nn.ModuleList(ConvBlock(below, width) for width, below in zip(widths, widths[1:], strict=False))
+        self.mix = nn.ModuleList([ConvBlock(widths[0], widths[0]), *(nn.Identity() for _ in widths[1:-1])])
+        self.classifier = nn.Conv2d(widths[0], config.classes, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        nn.init.normal_(self.classifier.weight, std=0.01)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        x = (pictures - self.mean) / self.std
+        remembered: list[tuple[Tensor, Tensor]] = []
+        for level in self.encoder:
+            skip = level(x)
+            x, positions = max_pool_with_positions(skip)
+            remembered.append((skip, positions))
+        x = self.bottleneck(x)
+        for narrow, mix, (skip, positions) in reversed(list(zip(self.narrow, self.mix, remembered, strict=True))):
+            x = mix(max_unpool(narrow(x), positions) + skip)
+        logits: Tensor = self.classifier(x)
+        return logits
