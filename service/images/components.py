@@ -1,0 +1,93 @@
+"""Connected components and distances on binary pictures, in NumPy."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+BoolMap = npt.NDArray[np.bool_]
+FloatMap = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Components:
+    """The 8-connected components of a mask.
+
+    `labels` is int32 height×width, 0 where the mask is off, else 1…n. The other arrays have n rows, one a component:
+    `areas` in pixels, `boxes` as left, top, right, bottom (the last two exclusive).
+    """
+
+    labels: npt.NDArray[np.int32]
+    areas: npt.NDArray[np.int64]
+    boxes: npt.NDArray[np.int64]
+
+    def sums(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """The sum of `values` (height×width) over each component."""
+        return np.bincount(self.labels.ravel(), values.ravel(), minlength=len(self.areas) + 1)[1:]
+
+
+def connected_components(mask: BoolMap) -> Components:
+    """Label `mask` (height×width) by the runs of its rows, joined where they touch, corners included."""
+    height, width = mask.shape
+    edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, starts = np.nonzero(edges == 1)
+    ends = np.nonzero(edges == -1)[1]
+    root = _joined(rows, starts, ends, width)
+    roots, run_labels = np.unique(root, return_inverse=True)
+    labels = np.zeros((height, width), np.int32)
+    labels[mask] = np.repeat(run_labels + 1, ends - starts)  # runs and set pixels are both in reading order
+    count = len(roots)
+    boxes = np.empty((count, 4), np.int64)
+    boxes[:, :2], boxes[:, 2:] = max(height, width), 0
+    np.minimum.at(boxes[:, 0], run_labels, starts)
+    np.minimum.at(boxes[:, 1], run_labels, rows)
+    np.maximum.at(boxes[:, 2], run_labels, ends)
+    np.maximum.at(boxes[:, 3], run_labels, rows + 1)
+    return Components(labels, np.bincount(run_labels, ends - starts, minlength=count).astype(np.int64), boxes)
+
+
+def _joined(
+    rows: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], width: int
+) -> npt.NDArray[np.int64]:
+    """For each run the lowest run it is connected with."""
+    stride = width + 2
+    below = (rows + 1) * stride
+    first = np.searchsorted(rows * stride + ends, below + starts, "left")
+    last = np.searchsorted(rows * stride + starts, below + ends, "right")
+    touching = np.maximum(last - first, 0)
+    above_run = np.repeat(np.arange(len(rows)), touching)
+    offsets = np.arange(touching.sum()) - np.repeat(np.cumsum(touching) - touching, touching)
+    below_run = np.repeat(first, touching) + offsets
+    root = np.arange(len(rows))
+    while True:
+        a, b = root[above_run], root[below_run]
+        if np.array_equal(a, b):
+            return root
+        lowest = np.minimum(a, b)
+        np.minimum.at(root, a, lowest)
+        np.minimum.at(root, b, lowest)
+        while not np.array_equal(root, root[root]):
+            root = root[root]
+
+
+def distance_to_off(mask: BoolMap, limit: int) -> FloatMap:
+    """For each pixel the Euclidean distance to the nearest unset one, at most `limit`; outside counts as unset.
+
+    Separable (Felzenszwalb & Huttenlocher 2012), with the second pass cut off at `limit`.
+    """
+    padded = np.pad(mask, limit)
+    along = np.where(padded, limit, 0).astype(np.float32)
+    for step in range(1, limit):
+        near = ~padded[:, limit:-limit]
+        left, right = np.roll(near, step, 1), np.roll(near, -step, 1)
+        left[:, :step], right[:, -step:] = True, True
+        inner = along[:, limit:-limit]
+        inner[(left | right) & (inner > step)] = step
+    squared = along * along
+    best = squared[limit:-limit].copy()
+    for step in range(1, limit):
+        shifted = np.minimum(
+            squared[limit - step : -limit - step], squared[limit + step : squared.shape[0] - limit + step]
+        )
+        np.minimum(best, shifted + step * step, out=best)
+    return np.sqrt(np.minimum(best, limit * limit))[:, limit:-limit]

@@ -1,0 +1,146 @@
+"""Bytes to an upright picture, with every promise of the header checked before a pixel is decoded."""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from service.errors import PictureTooLargeError, SightlineError, UnreadablePictureError
+from service.images.headers import Format, Header, check_png_chunks, exif_orientation, jpeg_segments, read_header
+
+# The readers themselves, not Image.open: it would import every format, and read a JPEG with several pictures in it
+# (MPO) through the TIFF reader, which warns about metadata nobody asked for.
+_READERS: dict[Format, Callable[[BytesIO], ImageFile.ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "WEBP": WebPImageFile,
+    "GIF": GifImageFile,
+    "BMP": BmpImageFile,
+}
+
+# EXIF orientation to what turns the stored picture upright (Exif 2.32, 4.6.4, tag 0x0112).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class PictureLimits:
+    """What a picture may be: pixels in all, its longer side in pixels, longer side over shorter, JPEG scans."""
+
+    max_pixels: int = 25_000_000
+    max_side: int = 8192
+    max_aspect: float = 20.0
+    max_scans: int = 64
+
+
+def decode(data: bytes, limits: PictureLimits) -> Image.Image:
+    """Decode the first frame and turn it upright.
+
+    Returns:
+        A loaded picture of mode L, RGB or RGBA (only when something is not opaque), 8 bits a channel. 16-bit samples
+        are scaled. EXIF orientation is applied; damaged EXIF is ignored.
+
+    Raises:
+        NotAPictureError: not JPEG, PNG, WebP, GIF or BMP.
+        PictureTooLargeError: more pixels or a longer side than `limits` allow.
+        UnreadablePictureError: empty, cut short, corrupt, a single row or column, or beyond the other limits.
+    """
+    header = read_header(data)
+    _check_limits(header, limits)
+    try:
+        picture, exif = _load(data, header, limits)
+        picture = _to_8_bits(picture)
+    except SightlineError:
+        raise
+    except Exception as error:  # hostile bytes reach the depths of five decoders
+        raise UnreadablePictureError(f"The {header.format} picture is cut short or damaged.") from error
+    turn = _UPRIGHT.get(exif_orientation(exif))
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _check_limits(header: Header, limits: PictureLimits) -> None:
+    longer, shorter = max(header.width, header.height), min(header.width, header.height)
+    size = f"{header.width}×{header.height}"
+    if longer > limits.max_aspect * shorter:
+        raise UnreadablePictureError(
+            f"The picture is {size}: one side is more than {limits.max_aspect:g} times the other. Crop it."
+        )
+    if longer > limits.max_side or header.pixels > limits.max_pixels:
+        raise PictureTooLargeError(
+            f"The picture is {size}: at most {limits.max_side} pixels a side and {limits.max_pixels:,} in all are "
+            "allowed. Scale it down."
+        )
+    if shorter < 2:
+        raise UnreadablePictureError(f"The picture is {size}: there is nothing to see in it.")
+
+
+def _load(data: bytes, header: Header, limits: PictureLimits) -> tuple[Image.Image, bytes]:
+    """The first frame as stored, and the bytes of its EXIF block."""
+    exif = b""
+    if header.format == "JPEG":
+        data, exif = _check_jpeg(data, limits)
+    elif header.format == "PNG":
+        check_png_chunks(data)
+    picture = _READERS[header.format](BytesIO(data))
+    if picture.size != (header.width, header.height):
+        raise UnreadablePictureError(f"The {header.format} picture contradicts its own header about its size.")
+    picture.load()
+    return picture, exif or picture.info.get("exif", b"")
+
+
+def _check_jpeg(data: bytes, limits: PictureLimits) -> tuple[bytes, bytes]:
+    """The JPEG without its EXIF blocks, which Pillow would read and warn about; and the first of those blocks."""
+    scans, kept_from, kept, exif = 0, 0, [], b""
+    try:
+        for segment in jpeg_segments(data):
+            if segment.marker == 0xDA:
+                scans += 1
+                if scans > limits.max_scans:
+                    raise UnreadablePictureError(
+                        f"The JPEG picture has more than {limits.max_scans} scans. Save it again as an ordinary JPEG."
+                    )
+            elif segment.marker == 0xE1 and data[segment.start : segment.start + 4] == b"Exif":
+                exif = exif or data[segment.start : segment.end]
+                kept.append(data[kept_from : segment.start - 4])
+                kept_from = segment.end
+    except (IndexError, struct.error):
+        pass  # cut short: the decoder judges whether a picture is left
+    return (b"".join([*kept, data[kept_from:]]) if kept else data), exif
+
+
+def _to_8_bits(picture: Image.Image) -> Image.Image:
+    """Any mode the readers give, as L, RGB, or RGBA where it is not opaque everywhere."""
+    if picture.mode.startswith("I"):
+        return _from_16_bits(picture)
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        opaque = np.asarray(picture.getchannel("A")).min() == 255
+        return picture.convert("RGB") if opaque else picture
+    if picture.mode in ("1", "L"):
+        return picture.convert("L")
+    return picture.convert("RGB")
+
+
+def _from_16_bits(picture: Image.Image) -> Image.Image:
+    samples = np.asarray(picture).astype(np.int64)
+    grey = Image.fromarray(np.clip((samples + 128) // 257, 0, 255).astype(np.uint8))  # 65535 / 255 = 257
+    transparent = picture.info.get("transparency")
+    if not isinstance(transparent, int):
+        return grey
+    alpha = Image.fromarray(np.where(samples == transparent, 0, 255).astype(np.uint8))
+    return Image.merge("RGBA", (grey, grey, grey, alpha))
