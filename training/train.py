@@ -44,7 +44,8 @@ def train(
     """
     epochs = epochs or task.recipe.epochs
     torch.manual_seed(seed)
-    model = task.build().to(device.torch, memory_format=torch.channels_last)
+    model = task.build().to(device.torch)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # the stub lacks it
     optimizer = _optimizer(model, task.recipe)
     state = Checkpoint(task.name, plain_config(task), 0, epochs, seed, {}, commit=current_commit())
     if resume:
@@ -58,7 +59,16 @@ def train(
         torch.manual_seed(seed * 1_000_003 + epoch)  # dropout
         augmentation = task.recipe.augmentation(epoch, epochs)
         loss = train_one_epoch(
-            task, model, optimizer, training, device, augmentation, generator, weights, epoch=epoch, epochs=epochs
+            task,
+            model,
+            optimizer,
+            training,
+            device,
+            augmentation=augmentation,
+            generator=generator,
+            weights=weights,
+            epoch=epoch,
+            epochs=epochs,
         )
         entry = {"epoch": epoch + 1, "loss": round(loss, 5), "seconds": round(time.monotonic() - started, 1)}
         improved = False
@@ -79,16 +89,16 @@ def train(
     return Checkpoint.load(run / "best.pt")
 
 
-def train_one_epoch(  # noqa: PLR0913 -- the state of a training is many things, and hiding them helps nobody
+def train_one_epoch(
     task: Task,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     data: LabelledImages,
     device: Device,
+    *,
     augmentation: Augmentation,
     generator: torch.Generator,
     weights: Tensor | None,
-    *,
     epoch: int,
     epochs: int,
 ) -> float:
@@ -102,7 +112,9 @@ def train_one_epoch(  # noqa: PLR0913 -- the state of a training is many things,
     steps = max(1, len(data) // recipe.batch_size)
     total = 0.0
     batches: Iterable[tuple[Tensor, Tensor]] = data.batches(recipe.batch_size, shuffle=generator)
-    for step, (pictures, labels) in enumerate(tqdm(batches, f"epoch {epoch + 1}/{epochs}", steps, leave=False)):
+    for step, (pictures, labels) in enumerate(
+        tqdm(batches, f"epoch {epoch + 1}/{epochs}", steps, leave=False, disable=None)
+    ):
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * learning_rate_factor((epoch + step / steps) / epochs, recipe.warmup)
         images, targets = augmentation(pictures.float() / 255, labels, generator)

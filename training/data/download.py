@@ -48,7 +48,7 @@ def fetch(url: str, target: Path) -> None:
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer, partial.open("wb") as out:  # noqa: S310 -- https, or the local server of a test
             promised = int(answer.headers.get("Content-Length") or 0)
-            with tqdm(total=promised or None, unit="B", unit_scale=True, desc=target.name) as bar:
+            with tqdm(total=promised or None, unit="B", unit_scale=True, desc=target.name, disable=None) as bar:
                 while chunk := answer.read(_CHUNK_BYTES):
                     out.write(chunk)
                     bar.update(len(chunk))
@@ -109,7 +109,7 @@ def download_archive(archive: RemoteArchive, folder: Path) -> Path:
 
 def _extract(contents: zipfile.ZipFile, inside: str, target: Path) -> None:
     wanted = PurePosixPath(inside)
-    for member in tqdm(contents.infolist(), desc="unpacking", unit="file"):
+    for member in tqdm(contents.infolist(), desc="unpacking", unit="file", disable=None):
         path = PurePosixPath(member.filename)
         below_top = PurePosixPath(*path.parts[1:])
         if member.is_dir() or ".." in path.parts or not below_top.is_relative_to(wanted):

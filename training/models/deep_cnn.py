@@ -50,7 +50,8 @@ class DeepCNN(nn.Module):
             if isinstance(module, nn.Conv2d | nn.Linear):
                 # He et al., arXiv:1502.01852: standard deviation √(2 / fan-in)
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, digits: Tensor) -> Tensor:
         """Logits N×classes of digits N×1×28×28. Dropout follows *both* fully connected layers, as in the chapter."""

@@ -7,6 +7,7 @@ the unpooled ones (as in LinkNet, arXiv:1707.03718).
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -97,6 +98,7 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """N×C×H×W to the same."""
         return F.relu(x + self.second(self.dropout(self.first(x))))
 
 
@@ -108,7 +110,9 @@ class GlobalContext(nn.Module):
         self.project = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.ReLU(inplace=True))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.project(x.mean(dim=(2, 3), keepdim=True))
+        """N×C×H×W to the same."""
+        context: Tensor = self.project(x.mean(dim=(2, 3), keepdim=True))
+        return x + context
 
 
 class SegNet(nn.Module):
@@ -117,6 +121,9 @@ class SegNet(nn.Module):
     `forward` takes float pictures N×3×H×W with values 0…1 (RGB), H and W multiples of `config.stride`, and
     returns logits N×classes×H×W. Normalisation is inside: its constants are buffers and travel with the weights.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, config: SegNetConfig | None = None) -> None:
         super().__init__()
@@ -135,7 +142,7 @@ class SegNet(nn.Module):
         )
         # Decoder level i narrows what comes from below to the width of encoder level i, unpools, adds the
         # encoder's map, and mixes.
-        self.narrow = nn.ModuleList(ConvBlock(below, width) for width, below in zip(widths, widths[1:], strict=False))
+        self.narrow = nn.ModuleList(ConvBlock(below, width) for width, below in pairwise(widths))
         self.mix = nn.ModuleList([ConvBlock(widths[0], widths[0]), *(nn.Identity() for _ in widths[1:-1])])
         self.classifier = nn.Conv2d(widths[0], config.classes, 1)
         for module in self.modules():
@@ -144,6 +151,7 @@ class SegNet(nn.Module):
         nn.init.normal_(self.classifier.weight, std=0.01)
 
     def forward(self, pictures: Tensor) -> Tensor:
+        """Logits N×classes×H×W of pictures N×3×H×W."""
         x = (pictures - self.mean) / self.std
         remembered: list[tuple[Tensor, Tensor]] = []
         for level in self.encoder:

@@ -1,0 +1,97 @@
+"""Scores of an exported file, computed from that file: what is published is what is served."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from training.data.labelled import LabelledImages
+from training.errors import ExportError
+from training.export import METADATA_KEY
+from training.metrics import confusion_matrix, segmentation_scores, top_k_correct
+from training.tasks import TASKS, Task
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What an exported model scored on a split.
+
+    `matrix` is the confusion matrix over the whole split (rows: truth); `values` maps names of figures to values
+    0…1, the first being the one that is published; `iou` is per class for a segmenter, else None.
+    """
+
+    count: int
+    matrix: NDArray[np.int64]
+    values: dict[str, float]
+    iou: NDArray[np.float64] | None = None
+
+
+def open_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any], Task]:
+    """Open an exported file: its session, its manifest, and the task whose data set it was trained on.
+
+    Raises:
+        ExportError: when it is not an exported file of this project.
+    """
+    if not path.is_file():
+        raise ExportError(f"there is no file {path}")
+    available = onnxruntime.get_available_providers()
+    providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in available]
+    try:
+        session = onnxruntime.InferenceSession(path, providers=providers)
+    except Exception as error:  # onnxruntime raises classes of its own that it does not export
+        raise ExportError(f"{path} cannot be opened by onnxruntime: {str(error).splitlines()[0]}") from error
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise ExportError(f"{path} has no {METADATA_KEY!r} metadata; export it with `python -m training export`")
+    manifest = json.loads(text)
+    dataset = manifest["provenance"]["dataset"]
+    for task in TASKS.values():
+        if task.kind == manifest["task"] and task.dataset == dataset:
+            return session, manifest, task
+    raise ExportError(f"{path} was trained on {dataset!r} for {manifest['task']}; no task here has that data")
+
+
+def evaluate(session: onnxruntime.InferenceSession, task: Task, data: LabelledImages) -> Scores:
+    """Run all of `data` through the exported network and count."""
+    classes = len(task.classes)
+    matrix = np.zeros((classes, classes), np.int64)
+    best_five = 0
+    batch_size = 100 if task.kind == "classification" else 1
+    steps = -(-len(data) // batch_size)
+    for images, targets in tqdm(data.batches(batch_size), "evaluating", steps, leave=False, disable=None):
+        (answer,) = session.run(None, {"images": np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())})
+        truth = targets.numpy()
+        if task.kind == "classification":
+            best_five += top_k_correct(truth, answer, 5)
+            answer = answer.argmax(axis=1)
+        matrix += confusion_matrix(truth, answer, classes)
+    if task.kind == "segmentation":
+        scores = segmentation_scores(matrix)
+        values = {
+            "mean IoU": scores.mean_iou,
+            "pixel accuracy": scores.pixel_accuracy,
+            "class accuracy": scores.class_accuracy,
+        }
+        return Scores(len(data), matrix, values, scores.iou)
+    values = {"accuracy": float(np.trace(matrix) / matrix.sum())}
+    if classes > 5:
+        values["top-5 accuracy"] = best_five / len(data)
+    return Scores(len(data), matrix, values)
+
+
+def table(task: Task, scores: Scores) -> str:
+    """The scores as text, the way `python -m training evaluate` prints them."""
+    lines = []
+    if task.kind == "classification":
+        correct = int(np.trace(scores.matrix))
+        lines.append(f"{correct:,} of {scores.count:,} correct")
+    lines += [f"{name:<16} {value:8.2%}" for name, value in scores.values.items()]
+    if scores.iou is not None:
+        lines += ["", f"{'class':<16} {'IoU':>8}"]
+        lines += [f"{name:<16} {iou:8.2%}" for (name, _), iou in zip(task.classes, scores.iou, strict=True)]
+    return "\n".join(lines)
