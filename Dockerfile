@@ -1,0 +1,27 @@
+# syntax=docker/dockerfile:1
+# The serving image: Python, onnxruntime with what CUDA needs from the package index, the service, the models.
+# No torch, no compiler. VARIANT=gpu (default) or cpu chooses the build of onnxruntime.
+FROM python:3.11-slim-bookworm AS build
+ARG VARIANT=gpu
+WORKDIR /build
+COPY pyproject.toml README.md LICENSE ./
+RUN python -m venv /opt/sightline \
+    && /opt/sightline/bin/pip install --no-cache-dir --disable-pip-version-check ".[${VARIANT}]" \
+    && /opt/sightline/bin/pip uninstall --yes --disable-pip-version-check sightline pip setuptools
+
+FROM python:3.11-slim-bookworm
+ENV PATH=/opt/sightline/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    SIGHTLINE_HOST=0.0.0.0
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin sightline
+WORKDIR /app
+COPY --from=build /opt/sightline /opt/sightline
+COPY service service
+COPY models models
+USER 10001
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ.get('SIGHTLINE_PORT', '8000')}/readyz\", timeout=2)"]
+ENTRYPOINT ["python", "-m", "service"]
