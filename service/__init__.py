@@ -1,0 +1,1 @@
+"""The Sightline inference service. Run it with `python -m service`; it never imports torch or `training`."""

@@ -1,4 +1,4 @@
-"""Everything that can go wrong with a request, by name.
+"""Everything that can go wrong with a request or at start-up, by name.
 
 The modules below the HTTP layer raise these and know nothing of status codes; `app.py` holds the one table that
 turns each into an RFC 9457 problem. The message of an error is the `detail` a client reads: it says what was wrong
@@ -8,6 +8,10 @@ with what they sent and what to do about it.
 
 class SightlineError(Exception):
     """Base of all errors that a client is told about. `str(error)` is written for the person who sent the request."""
+
+
+class StartupError(Exception):
+    """The service cannot start. `str(error)` is one line for the person who deploys it, naming the file or setting."""
 
 
 class NotAPictureError(SightlineError):
@@ -32,6 +36,14 @@ class BodyTooLargeError(SightlineError):
 
 class BodyTimeoutError(SightlineError):
     """The body did not arrive in time."""
+
+
+class UnsupportedContentError(SightlineError):
+    """The request declares a content type or encoding that is not taken."""
+
+
+class ClientLeftError(SightlineError):
+    """The client closed the connection before it had its answer. Nobody reads this, but the log does."""
 
 
 class MalformedRequestError(SightlineError):

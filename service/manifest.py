@@ -25,6 +25,10 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")  # a newer exporter of the same schema may add fields
 
 
+class _Schema(_Part):
+    schema_: int = Field(alias="schema", ge=1)
+
+
 class ModelClass(_Part):
     """One class a network tells apart: its index in the output, its name, its display colour `#rrggbb`."""
 
@@ -80,6 +84,14 @@ class Manifest(_Part):
             raise ValueError("classes must be listed by id, from 0 without gaps")
         return self
 
+    @model_validator(mode="after")
+    def _preparation_fits(self) -> "Manifest":
+        if self.preparation == "mnist-digit":
+            size = (self.input.height, self.input.width, self.input.color)
+            if self.task != "classification" or size != (28, 28, "L"):
+                raise ValueError("the preparation mnist-digit is for classification of 28×28 L pictures only")
+        return self
+
     @classmethod
     def parse(cls, metadata: dict[str, str]) -> "Manifest":
         """Read the manifest out of a model's metadata properties.
@@ -93,13 +105,16 @@ class Manifest(_Part):
                 f"it has no {METADATA_KEY!r} metadata, so it was not exported by `python -m training export`"
             )
         try:
-            manifest = cls.model_validate_json(text)
+            # Before anything else: a newer schema may have changed every other field, and what is wrong is its age.
+            stated = _Schema.model_validate_json(text)
+            if stated.schema_ > SCHEMA:
+                raise ManifestError(
+                    f"its metadata has schema {stated.schema_}, newer than the {SCHEMA} this service reads: "
+                    "update Sightline"
+                )
+            return cls.model_validate_json(text)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the JSON"
-            raise ManifestError(f"its {METADATA_KEY!r} metadata is invalid at {where}: {first['msg']}") from error
-        if manifest.schema_ > SCHEMA:
-            raise ManifestError(
-                f"its metadata has schema {manifest.schema_}, newer than the {SCHEMA} this service reads: update Sightline"
-            )
-        return manifest
+            where = ".".join(str(part) for part in first["loc"])
+            at = f" at {where}" if where else ""
+            raise ManifestError(f"its {METADATA_KEY!r} metadata is invalid{at}: {first['msg']}") from error

@@ -1,0 +1,140 @@
+"""The application: what is started and stopped with it, and the one table from errors to statuses."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from service import errors, routes
+from service.bodies import UnreadBodyMiddleware
+from service.models import open_engines, start_models
+from service.pipeline import Pipeline
+from service.providers import available_cores
+from service.settings import Settings
+from service.workers import Workers
+
+PROBLEM_URN = "urn:sightline:problem:"
+RETRY_AFTER_S = 1
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ProblemKind:
+    """What an error is to a client. `name` ends the problem's `type` and never changes."""
+
+    status: int
+    name: str
+    title: str
+
+
+PROBLEMS: Mapping[type[errors.SightlineError], ProblemKind] = {
+    errors.MalformedRequestError: ProblemKind(400, "malformed-request", "The request cannot be parsed"),
+    errors.ModelNotFoundError: ProblemKind(404, "model-not-found", "No such model"),
+    errors.BodyTimeoutError: ProblemKind(408, "body-timeout", "The body did not arrive in time"),
+    errors.BodyTooLargeError: ProblemKind(413, "body-too-large", "The body is too large"),
+    errors.PictureTooLargeError: ProblemKind(413, "picture-too-large", "The picture is too large"),
+    errors.TooManyPicturesError: ProblemKind(413, "too-many-pictures", "Too many pictures in one request"),
+    errors.NotAPictureError: ProblemKind(415, "not-a-picture", "Not a picture of a format that is opened"),
+    errors.UnsupportedContentError: ProblemKind(415, "unsupported-content", "Not a content type that is taken"),
+    errors.InvalidRequestError: ProblemKind(422, "invalid-request", "The request cannot be answered as it is"),
+    errors.UnreadablePictureError: ProblemKind(422, "unreadable-picture", "The picture cannot be used"),
+    errors.ClientLeftError: ProblemKind(499, "client-left", "The client left"),
+    errors.InferenceError: ProblemKind(500, "inference-failed", "The network failed"),
+    errors.OverloadedError: ProblemKind(503, "overloaded", "Too busy"),
+    errors.UnavailableError: ProblemKind(503, "unavailable", "Not answering"),
+    errors.DeadlineExceededError: ProblemKind(504, "deadline-exceeded", "No answer in time"),
+}
+
+
+def create_app(settings: Settings, on_death: Callable[[], None] = lambda: None) -> FastAPI:
+    """Make the application.
+
+    Its lifespan finds, opens, checks and warms the models, which raises `StartupError` in one line when it cannot; at
+    its end it finishes what is in flight. `on_death` is called when an engine is lost and the process should be
+    replaced.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        opened = await asyncio.to_thread(open_engines, settings)
+        workers = Workers(settings.decode_threads or available_cores(), settings.max_decode_queue_size)
+        pipeline = Pipeline(settings, start_models(opened, settings, on_death), workers)
+        app.state.pipeline = pipeline
+        try:
+            yield
+        finally:
+            await pipeline.close(settings.shutdown_grace_s)
+
+    app = FastAPI(
+        title="Sightline",
+        version="0.1.0",
+        summary="Digits to /classify, street scenes to /segment.",
+        description=_describe_problems(),
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.add_middleware(UnreadBodyMiddleware)
+    app.add_exception_handler(errors.SightlineError, _answer_error)
+    app.add_exception_handler(RequestValidationError, _answer_invalid_parameter)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(Exception, _answer_unforeseen)
+    app.include_router(routes.pictures.router)
+    app.include_router(routes.status.router)
+    return app
+
+
+def problem(kind: ProblemKind, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """An RFC 9457 answer."""
+    body = {"type": PROBLEM_URN + kind.name, "title": kind.title, "status": kind.status, "detail": detail}
+    response = Response(orjson.dumps(body), kind.status, headers, "application/problem+json")
+    if kind.status == 503:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return response
+
+
+async def _answer_error(_: Request, error: Exception) -> Response:
+    kind = next(PROBLEMS[cls] for cls in type(error).__mro__ if cls in PROBLEMS)
+    # Nothing of a body that stalled will be read, so there is no next request on its connection.
+    headers = {"Connection": "close"} if kind.status in {408, 413} else None
+    return problem(kind, str(error), headers)
+
+
+async def _answer_invalid_parameter(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = [f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors()]
+    return problem(PROBLEMS[errors.InvalidRequestError], "; ".join(faults))
+
+
+async def _answer_http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    kind = ProblemKind(status.value, status.phrase.lower().replace(" ", "-"), status.phrase)
+    detail = _HTTP_DETAILS.get(status.value, error.detail)
+    return problem(kind, detail, error.headers)
+
+
+async def _answer_unforeseen(_: Request, __: Exception) -> Response:
+    return problem(
+        ProblemKind(500, "internal-error", "Internal error"), "The service failed. The details are in its log."
+    )
+
+
+_HTTP_DETAILS = {
+    404: "There is nothing at this path. See / for what there is.",
+    405: "This path does not take that method; the Allow header says which it takes.",
+}
+
+
+def _describe_problems() -> str:
+    rows = "\n".join(f"| {kind.status} | `{PROBLEM_URN}{kind.name}` | {kind.title} |" for kind in PROBLEMS.values())
+    return (
+        "Every error is `application/problem+json` (RFC 9457). Its `type` is stable:\n\n"
+        f"| status | type | meaning |\n|---|---|---|\n{rows}\n"
+    )

@@ -1,0 +1,157 @@
+"""The model files in a folder: found, read and checked without loading a network.
+
+An `.onnx` file is one protobuf message, `ModelProto` (onnx/onnx.proto). Its metadata stand in top-level fields, so they
+can be read by stepping over the weights: a file of the precision that is not served costs nothing but this.
+"""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from service.errors import StartupError
+from service.manifest import Manifest, ManifestError, Precision
+
+logger = logging.getLogger(__name__)
+
+_FILE_NAME = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_-]*)\.(?P<precision>fp32|fp16)\.onnx")
+_GRAPH_FIELD, _METADATA_FIELD = 7, 14  # ModelProto.graph, ModelProto.metadata_props
+_KEY_FIELD, _VALUE_FIELD = 1, 2  # StringStringEntryProto.key, .value
+_MAX_METADATA_BYTES = 1_000_000
+
+
+class ArtifactError(StartupError):
+    """A model file cannot be served. The message is one line that begins with its path."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One model file and what it says of itself."""
+
+    path: Path
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files of one model: one name and version, one file for each precision."""
+
+    name: str
+    by_precision: Mapping[Precision, Artifact]
+
+    def prefer(self, precision: Precision) -> Artifact:
+        """The file of `precision`, or the one there is."""
+        return self.by_precision.get(precision) or next(iter(self.by_precision.values()))
+
+
+def find_models(folder: Path) -> list[ModelFiles]:
+    """Read and check every NAME.PRECISION.onnx in `folder`, sorted by name.
+
+    Raises:
+        StartupError: there is no such folder, or no model in it.
+        ArtifactError: a file is cut, foreign, without metadata, of a newer schema, under another's name, or at odds
+            with the file of the other precision.
+    """
+    if not folder.is_dir():
+        raise StartupError(f"{folder}: no such folder of models (SIGHTLINE_MODELS_DIR)")
+    by_name: dict[str, dict[Precision, Artifact]] = {}
+    for path in sorted(folder.glob("*.onnx")):
+        match = _FILE_NAME.fullmatch(path.name)
+        if match is None:
+            logger.warning("%s is not served: model files are named NAME.fp32.onnx or NAME.fp16.onnx", path)
+            continue
+        artifact = read_artifact(path)
+        stated = f"{artifact.manifest.name}.{artifact.manifest.precision}.onnx"
+        if stated != path.name:
+            raise ArtifactError(f"{path}: its metadata says that it is {stated}")
+        by_name.setdefault(artifact.manifest.name, {})[artifact.manifest.precision] = artifact
+    if not by_name:
+        raise StartupError(f"{folder}: no NAME.PRECISION.onnx in it (SIGHTLINE_MODELS_DIR)")
+    for artifacts in by_name.values():
+        _check_agreement(list(artifacts.values()))
+    return [ModelFiles(name, artifacts) for name, artifacts in by_name.items()]
+
+
+def read_artifact(path: Path) -> Artifact:
+    """Read one model file's manifest.
+
+    Raises:
+        ArtifactError: it cannot be read, is no whole ONNX model, or its metadata are missing or invalid.
+    """
+    try:
+        with path.open("rb") as file:
+            metadata = _read_metadata(file)
+        return Artifact(path, Manifest.parse(metadata))
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except EOFError as error:
+        raise ArtifactError(f"{path}: cut short, or not an ONNX model") from error
+    except ValueError as error:  # ManifestError is one
+        raise ArtifactError(f"{path}: {error}") from error
+
+
+def _check_agreement(artifacts: list[Artifact]) -> None:
+    first, *others = artifacts
+    for other in others:
+        for field in ("version", "task", "input", "preparation", "classes"):
+            if getattr(first.manifest, field) != getattr(other.manifest, field):
+                raise ArtifactError(
+                    f"{other.path}: another {field} than {first.path.name}; export every precision from one checkpoint"
+                )
+
+
+def _read_metadata(file: BinaryIO) -> dict[str, str]:
+    metadata: dict[str, str] = {}
+    has_graph = False
+    size_bytes = file.seek(0, 2)
+    file.seek(0)
+    for field, length in _fields(file, size_bytes):
+        end = file.tell() + length
+        has_graph = has_graph or field == _GRAPH_FIELD
+        if field == _METADATA_FIELD:
+            if length > _MAX_METADATA_BYTES:
+                raise ManifestError(f"its metadata are larger than {_MAX_METADATA_BYTES} bytes")
+            entry = {key: file.read(part_length) for key, part_length in _fields(file, end)}
+            metadata[entry.get(_KEY_FIELD, b"").decode()] = entry.get(_VALUE_FIELD, b"").decode()
+        file.seek(end)
+    if not has_graph:
+        raise ManifestError("not an ONNX model")
+    return metadata
+
+
+def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
+    """Step through a message's fields up to the offset `end`; the file stands at each one's content when it is yielded.
+
+    Yields the number and the length of each; whoever reads a content leaves the file at its end. Numbers, which this
+    service has no use for, are stepped over. See https://protobuf.dev/programming-guides/encoding/.
+    """
+    while file.tell() < end:
+        field, wire_type = divmod(_read_varint(file), 8)
+        if field == 0 or wire_type not in {0, 1, 2, 5}:
+            raise ManifestError("not an ONNX model")
+        if wire_type == 0:
+            _read_varint(file)
+            continue
+        length = {1: 8, 5: 4}.get(wire_type) or _read_varint(file)
+        if file.tell() + length > end:
+            raise EOFError
+        if wire_type == 2:
+            yield field, length
+        else:
+            file.seek(length, 1)
+
+
+def _read_varint(file: BinaryIO) -> int:
+    value = 0
+    for shift in range(0, 70, 7):
+        (byte,) = file.read(1) or _end_of_file()
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value
+    raise ManifestError("not an ONNX model")
+
+
+def _end_of_file() -> bytes:
+    raise EOFError

@@ -1,0 +1,155 @@
+"""Request bodies: read within their limits, and dealt with where nobody reads them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import BodyTooLargeError, ClientLeftError, MalformedRequestError, OverloadedError
+
+# What is left of a body after its answer is read and thrown away up to here, since a connection closed with unread
+# bytes on it is reset, and the client may never see the answer.
+_DISCARD_BYTES, _DISCARD_S = 1 << 20, 1.0
+# A body this small has most likely arrived already: reading it first lets the connection be used again.
+_SMALL_BODY_BYTES, _SMALL_BODY_S = 1 << 16, 0.1
+
+
+class BodyBudget:
+    """Bytes of request bodies that may be in memory at once, over all requests."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.used_bytes = 0
+
+    @contextmanager
+    def hold(self) -> Iterator["BodyHold"]:
+        """One request's share, which grows as its body arrives and is given back at the end."""
+        hold = BodyHold(self)
+        try:
+            yield hold
+        finally:
+            self.used_bytes -= hold.held_bytes
+
+
+class BodyHold:
+    """See `BodyBudget.hold`."""
+
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget = budget
+        self.held_bytes = 0
+
+    def add(self, count: int) -> None:
+        """Take `count` more bytes.
+
+        Bytes are counted as they arrive, not as `Content-Length` claims them: a claim costs its sender nothing.
+
+        Raises:
+            OverloadedError: the budget is used up.
+        """
+        if self._budget.used_bytes + count > self._budget.max_bytes:
+            raise OverloadedError("Too many bytes of other requests are in memory. Try again in a moment.")
+        self._budget.used_bytes += count
+        self.held_bytes += count
+
+
+async def read_body(headers: Headers, receive: Receive, *, max_bytes: int, hold: BodyHold) -> AsyncIterator[bytes]:
+    """The body's chunks as they arrive, none of them empty.
+
+    Raises:
+        BodyTooLargeError: `Content-Length` says, or the chunks so far are, more than `max_bytes`.
+        MalformedRequestError: `Content-Length` is no number.
+        OverloadedError: `hold` has no room for more.
+        ClientLeftError: the connection ended before the body did.
+    """
+    too_large = BodyTooLargeError(f"The body is larger than the limit of {max_bytes} bytes.")
+    length = headers.get("content-length")
+    if length is not None:
+        if not (length.isascii() and length.isdigit()):
+            raise MalformedRequestError("Content-Length is not a number.")
+        if len(length) > 18 or int(length) > max_bytes:
+            raise too_large
+    size = 0
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeftError("The client left before its body was complete.")
+        chunk: bytes = message.get("body", b"")
+        more = message.get("more_body", False)
+        if chunk:
+            size += len(chunk)
+            if size > max_bytes:
+                raise too_large
+            hold.add(len(chunk))
+            yield chunk
+
+
+class UnreadBodyMiddleware:
+    """Keeps an answer that comes before its request's body has been read from leaving that body on the connection.
+
+    Such an answer gets `Connection: close`, and what is left of the body is read and thrown away for a while before
+    the answer is ended. Without this a server reads on for as long as the client sends.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http" or not _announces_body(Headers(scope=scope)):
+            await self._app(scope, receive, send)
+            return
+        body = _Body(Headers(scope=scope), receive)
+
+        async def send_and_discard(message: Message) -> None:
+            if message["type"] == "http.response.start" and not body.ended:
+                if body.is_small:
+                    await body.discard(_SMALL_BODY_BYTES, _SMALL_BODY_S)
+                if not body.ended:
+                    message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
+                    body.timed_out = message["status"] == 408
+            elif message["type"] == "http.response.body" and not message.get("more_body", False) and body.is_arriving:
+                await send({**message, "more_body": True})
+                await body.discard(_DISCARD_BYTES, _DISCARD_S)
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
+            await send(message)
+
+        await self._app(scope, body.receive, send_and_discard)
+
+
+class _Body:
+    """How much of a request's body has been read."""
+
+    def __init__(self, headers: Headers, receive: Receive) -> None:
+        length = headers.get("content-length", "")
+        self._receive = receive
+        self._begun = False
+        self._waits_for_continue = headers.get("expect", "").lower() == "100-continue"
+        self.is_small = length.isdigit() and int(length[:18]) <= _SMALL_BODY_BYTES and not self._waits_for_continue
+        self.ended = False
+        self.timed_out = False
+
+    @property
+    def is_arriving(self) -> bool:
+        """Whether more of it is likely on its way: a client that waits for a word to begin has now been refused."""
+        return not self.ended and not self.timed_out and (self._begun or not self._waits_for_continue)
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._begun = True
+        self.ended = self.ended or message["type"] == "http.disconnect" or not message.get("more_body", False)
+        return message
+
+    async def discard(self, max_bytes: int, seconds: float) -> None:
+        """Read and throw away, until the end or one of the limits."""
+        discarded = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self.ended and discarded < max_bytes:
+                    discarded += len((await self.receive()).get("body", b""))
+
+
+def _announces_body(headers: Headers) -> bool:
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers

@@ -1,0 +1,15 @@
+"""How a route gets at what the process shares."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from service.pipeline import Pipeline
+
+
+def _pipeline(request: Request) -> Pipeline:
+    pipeline: Pipeline = request.app.state.pipeline
+    return pipeline
+
+
+SharedPipeline = Annotated[Pipeline, Depends(_pipeline)]

@@ -1,0 +1,137 @@
+"""The process: settings, signals, the socket, uvicorn, the exit code."""
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+import uvicorn
+
+from service.app import create_app
+from service.errors import StartupError
+from service.pipeline import Pipeline
+from service.settings import ENV_PREFIX, Settings, SettingsError, read_settings
+
+_KEEP_ALIVE_S = 75  # as long as proxies commonly keep theirs, so that it is they who close
+_EXIT_FAILURE, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
+logger = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until a signal comes, and return the exit code.
+
+    0 after SIGTERM or Ctrl-C, 1 when the service could not start or lost its engine, 2 when a setting is wrong.
+    """
+    if arguments:
+        sys.stdout.write(_describe_settings())
+        return 0 if arguments[0] in {"-h", "--help"} else _EXIT_USAGE
+    try:
+        settings = read_settings()
+        logging.basicConfig(
+            level=settings.log_level.upper(),
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+            stream=sys.stderr,
+        )
+        return _serve(settings)
+    except StartupError as error:
+        sys.stderr.write(f"sightline: {error}\n")
+        return _EXIT_USAGE if isinstance(error, SettingsError) else _EXIT_FAILURE
+    except KeyboardInterrupt:
+        return _EXIT_INTERRUPTED
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says when it is ready, and ends requests that outlast the grace period with an answer."""
+
+    lost_engine = False
+
+    def __init__(self, config: uvicorn.Config, pipeline: Pipeline, grace_s: float) -> None:
+        super().__init__(config)
+        self._pipeline = pipeline
+        self._grace_s = grace_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        assert sockets
+        host, port = sockets[0].getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        reachable = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(shown, shown)  # noqa: S104 - compared, not bound
+        sys.stdout.write(
+            f"Sightline is ready on http://{shown}:{port}\n"
+            f"Try: curl -F file=@examples/seven.png http://{reachable}:{port}/classify\n"
+        )
+        sys.stdout.flush()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        drain = asyncio.create_task(self._pipeline.in_flight.drain(self._grace_s))
+        await super().shutdown(sockets)
+        await drain
+
+    def stop_for_lost_engine(self) -> None:
+        """Drain and end, for a supervisor to start the process anew."""
+        self.lost_engine = True
+        self.should_exit = True
+
+
+def _serve(settings: Settings) -> int:
+    listener = _bind(settings.host, settings.port)
+    server: _Server | None = None
+
+    def on_death() -> None:
+        if server is not None:
+            server.stop_for_lost_engine()
+
+    app = create_app(settings, on_death)
+    config = uvicorn.Config(
+        app,
+        lifespan="off",  # run below, where its errors are one line and not a traceback
+        ws="none",
+        log_config=None,
+        access_log=settings.access_log,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        # A little longer than the drain, whose answers must still get out.
+        timeout_graceful_shutdown=int(settings.shutdown_grace_s) + 2,
+    )
+
+    async def run() -> None:
+        nonlocal server
+        async with app.router.lifespan_context(app):
+            server = _Server(config, app.state.pipeline, settings.shutdown_grace_s)
+            # uvicorn raises the signal that stopped it once more when it is done; by then there is nothing left to do.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: None)
+            await server.serve(sockets=[listener])
+
+    with listener, asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(run())
+    return _EXIT_FAILURE if server is not None and server.lost_engine else 0
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Take the address before anything slow is done; connections are accepted only once the models are warm."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            if sys.platform != "win32":  # where the option would let two processes share a port
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise StartupError(
+            f"cannot listen on {host}:{port}: {error.strerror or error} (SIGHTLINE_HOST, SIGHTLINE_PORT)"
+        ) from error
+    return listener
+
+
+def _describe_settings() -> str:
+    lines = ["usage: python -m service", "", "Settings are environment variables:", ""]
+    for name, setting in Settings.model_fields.items():
+        default = "" if setting.default is None else setting.default
+        lines += [f"  {ENV_PREFIX}{name.upper()}={default}", f"      {setting.description}"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,145 @@
+"""Every setting of the service, read from environment variables named `SIGHTLINE_…`.
+
+Nothing here runs at import: the entry point makes one `Settings`, and everything else is handed it.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.errors import StartupError
+from service.images import PictureLimits
+from service.manifest import Task
+
+ENV_PREFIX = "SIGHTLINE_"
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class SettingsError(StartupError):
+    """A setting has a value that cannot be used. The message is one line naming the variable."""
+
+
+class Settings(BaseSettings):
+    """What a deployment may choose. Frozen; units are in the names (`_s` seconds, `_ms` milliseconds, `_bytes`)."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", protected_namespaces=())
+
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 for every interface."
+    )
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose one.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Lowest level that is logged."
+    )
+
+    access_log: bool = Field(default=False, description="Whether every request is logged.")
+
+    provider: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto",
+        description="Where networks run: `cuda` stops at start-up when the GPU cannot be used for every node, `cpu` "
+        "never tries it, `auto` takes the GPU where it works and says in the log why not where it does not.",
+    )
+    models_dir: Path = Field(default=REPOSITORY / "models", description="Folder of NAME.PRECISION.onnx files.")
+    classify_model: str = Field(default="digits", description="Model that answers /classify when no ?model= is given.")
+    segment_model: str = Field(default="streets", description="Model that answers /segment when no ?model= is given.")
+
+    max_body_bytes: int = Field(default=10_000_000, ge=1, description="Largest request body.")
+    max_body_memory_bytes: int = Field(
+        default=256_000_000, ge=1, description="Bytes of request bodies in memory at once, over all requests."
+    )
+    max_pictures_per_request: int = Field(default=32, ge=1, description="Pictures in one request.")
+    max_pixels: int = Field(default=25_000_000, ge=4, description="Pixels in one picture, as its header says.")
+    max_side: int = Field(default=8192, ge=2, description="Longer side of one picture, in pixels.")
+    max_aspect: float = Field(default=20.0, ge=1, description="Longer side over shorter side of one picture.")
+    max_scans: int = Field(default=64, ge=1, description="Scans in one progressive JPEG.")
+
+    body_timeout_s: float = Field(default=15.0, gt=0, description="Time for a request's body to arrive, in all.")
+    request_timeout_s: float = Field(default=10.0, gt=0, description="Time to answer once the body has arrived.")
+    shutdown_grace_s: float = Field(
+        default=10.0,
+        ge=0,
+        description="Time after SIGTERM to finish what is in flight before the rest is answered 503.",
+    )
+
+    classify_max_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Pictures in one batch of a classification model; unset: 32 (CPU), 64 (CUDA).",
+    )
+    segment_max_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Pictures in one batch of a segmentation model; unset: 1 (CPU, where a batch only costs memory), "
+        "8 (CUDA).",
+    )
+    max_wait_ms: float = Field(
+        default=0.0, ge=0, description="Time to wait for a batch to fill, from its first picture; 0 never waits."
+    )
+    classify_max_queue_size: int = Field(default=1024, ge=1, description="Pictures waiting for a classification model.")
+    segment_max_queue_size: int = Field(default=64, ge=1, description="Pictures waiting for a segmentation model.")
+
+    classify_intra_op_threads: int = Field(
+        default=1, ge=0, description="Threads of one classification run on the CPU; 0: every available core."
+    )
+    segment_intra_op_threads: int = Field(
+        default=0, ge=0, description="Threads of one segmentation run on the CPU; 0: every available core."
+    )
+    decode_threads: int = Field(
+        default=0, ge=0, description="Threads that decode and draw pictures; 0: one for each core."
+    )
+    max_decode_queue_size: int = Field(default=512, ge=1, description="Pictures waiting for one of the decode threads.")
+
+    @model_validator(mode="after")
+    def _a_full_request_fits(self) -> "Settings":
+        shortest = min(self.classify_max_queue_size, self.segment_max_queue_size, self.max_decode_queue_size)
+        if shortest < self.max_pictures_per_request:
+            raise ValueError(
+                f"a queue of {shortest} could never take a request of max_pictures_per_request="
+                f"{self.max_pictures_per_request}"
+            )
+        return self
+
+    @property
+    def picture_limits(self) -> PictureLimits:
+        """The limits that decoding checks."""
+        return PictureLimits(
+            max_pixels=self.max_pixels, max_side=self.max_side, max_aspect=self.max_aspect, max_scans=self.max_scans
+        )
+
+    def default_model(self, task: Task) -> str:
+        """Name of the model that answers `task` when a request names none."""
+        return self.classify_model if task == "classification" else self.segment_model
+
+    def max_batch_size(self, task: Task, provider: str) -> int:
+        """Pictures in one batch of a model for `task` on `provider` (`cpu` or `cuda`)."""
+        if task == "classification":
+            return self.classify_max_batch_size or (64 if provider == "cuda" else 32)
+        return self.segment_max_batch_size or (8 if provider == "cuda" else 1)
+
+    def max_queue_size(self, task: Task) -> int:
+        """Pictures that may wait for a model for `task`."""
+        return self.classify_max_queue_size if task == "classification" else self.segment_max_queue_size
+
+    def intra_op_threads(self, task: Task) -> int:
+        """Threads of one run of a model for `task` on the CPU; 0 stands for every available core."""
+        return self.classify_intra_op_threads if task == "classification" else self.segment_intra_op_threads
+
+
+def read_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: in one line that names the first variable that is wrong.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if not first["loc"]:
+            raise SettingsError(first["msg"].removeprefix("Value error, ")) from error
+        variable = ENV_PREFIX + str(first["loc"][0]).upper()
+        raise SettingsError(f"{variable}={first['input']!s}: {first['msg']}") from error

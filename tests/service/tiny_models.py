@@ -1,0 +1,142 @@
+"""Model files small enough to read, with answers a test can predict, as `training export` would write them."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+Precision = Literal["fp32", "fp16"]
+
+DIGIT_CLASSES = [{"id": i, "name": str(i), "color": f"#{i * 20:02x}8040"} for i in range(10)]
+STREET_CLASSES = [
+    {"id": 0, "name": "red", "color": "#ff0000"},
+    {"id": 1, "name": "green", "color": "#00ff00"},
+    {"id": 2, "name": "blue", "color": "#0000ff"},
+]
+PROVENANCE = {"dataset": "none", "split": "test", "metric": "accuracy", "value": 0.5, "commit": "0" * 40}
+STREET_HEIGHT, STREET_WIDTH = 24, 32
+
+
+def metadata(**changes: Any) -> dict[str, Any]:
+    """The manifest of `digits`, with changes."""
+    return {
+        "schema": 1,
+        "name": "digits",
+        "task": "classification",
+        "version": "1",
+        "precision": "fp32",
+        "input": {"height": 28, "width": 28, "color": "L"},
+        "preparation": "mnist-digit",
+        "classes": DIGIT_CLASSES,
+        "provenance": PROVENANCE,
+    } | changes
+
+
+def street_metadata(**changes: Any) -> dict[str, Any]:
+    """The manifest of `streets`, with changes."""
+    size = {"height": STREET_HEIGHT, "width": STREET_WIDTH, "color": "RGB"}
+    return (
+        metadata(name="streets", task="segmentation", input=size, preparation="stretch", classes=STREET_CLASSES)
+        | changes
+    )
+
+
+def classifier(manifest: dict[str, Any], *, nan_on_black: bool = False, passes: int = 0) -> onnx.ModelProto:
+    """Answers class k where the mean of a picture is nearest to 10·k; `brightness_class` says which that is.
+
+    `nan_on_black` answers NaN to a picture of zeros. `passes` squares a large matrix so often first, which takes time.
+    """
+    size, count = manifest["input"], len(manifest["classes"])
+    float_type = TensorProto.FLOAT if manifest["precision"] == "fp32" else TensorProto.FLOAT16
+    constants = {"centres": 10 * np.arange(count, dtype=np.float32), "scale": np.float32([-0.05])}
+    nodes = [
+        helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["mean4"], keepdims=0),
+        helper.make_node("Unsqueeze", ["mean4", "last"], ["mean"]),
+        helper.make_node("Sub", ["mean", "centres"], ["difference"]),
+        helper.make_node("Mul", ["difference", "difference"], ["squared"]),
+        helper.make_node("Mul", ["squared", "scale"], ["logits32"]),
+        helper.make_node("Cast", ["logits32"], ["logits"], to=float_type),
+        helper.make_node("Softmax", ["logits"], ["softmax"], axis=1),
+        helper.make_node("Cast", ["softmax"], ["softmax32"], to=TensorProto.FLOAT),
+    ]
+    slowed = _slow_zero(nodes, constants, passes)
+    if nan_on_black:
+        nodes.append(helper.make_node("Div", ["mean", "mean"], ["one"]))  # 0/0 on black
+        nodes.append(helper.make_node("Mul", ["softmax32", "one"], ["answer"]))
+    else:
+        nodes.append(helper.make_node("Identity", ["softmax32"], ["answer"]))
+    nodes.append(helper.make_node("Add", ["answer", slowed], ["probabilities"]))
+    integers = {"axes": np.array([1, 2, 3]), "last": np.array([1])}
+    shape = ["N", size["height"], size["width"], 1 if size["color"] == "L" else 3]
+    output = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", count])
+    return _model(nodes, constants | integers, shape, output, manifest)
+
+
+def segmenter(manifest: dict[str, Any]) -> onnx.ModelProto:
+    """Answers for each pixel which of its channels is strongest: 0 red, 1 green, 2 blue."""
+    size = manifest["input"]
+    float_type = TensorProto.FLOAT if manifest["precision"] == "fp32" else TensorProto.FLOAT16
+    nodes = [
+        helper.make_node("Cast", ["images"], ["pixels"], to=float_type),
+        helper.make_node("ArgMax", ["pixels"], ["indices"], axis=3, keepdims=0),
+        helper.make_node("Cast", ["indices"], ["labels"], to=TensorProto.UINT8),
+    ]
+    output = helper.make_tensor_value_info("labels", TensorProto.UINT8, ["N", size["height"], size["width"]])
+    return _model(nodes, {}, ["N", size["height"], size["width"], 3], output, manifest)
+
+
+def brightness_class(mean: float) -> str:
+    """What `classifier` answers to a picture of this mean."""
+    return str(min(9, int(np.argmin(np.abs(mean - 10 * np.arange(10))))))
+
+
+def save(model: onnx.ModelProto, path: Path) -> Path:
+    """Write a model file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def save_all(folder: Path) -> Path:
+    """`digits` and `streets` in both precisions, and `brightness`, a digit network that looks at whole pictures."""
+    precisions: tuple[Precision, ...] = ("fp32", "fp16")
+    for precision in precisions:
+        save(classifier(metadata(precision=precision)), folder / f"digits.{precision}.onnx")
+        save(segmenter(street_metadata(precision=precision)), folder / f"streets.{precision}.onnx")
+    brightness = metadata(name="brightness", preparation="stretch")
+    save(classifier(brightness, nan_on_black=False), folder / "brightness.fp32.onnx")
+    return folder
+
+
+def _slow_zero(nodes: list[onnx.NodeProto], constants: dict[str, Any], passes: int) -> str:
+    """Zero, after multiplying matrices `passes` times in a way that cannot be folded away."""
+    constants["nothing"] = np.float32([0])
+    if passes == 0:
+        return "nothing"
+    constants["matrix"] = np.full((512, 512), 1 / 512, np.float32)
+    nodes.append(helper.make_node("ReduceMax", ["mean"], ["brightest"], keepdims=0))
+    nodes.append(helper.make_node("Mul", ["matrix", "brightest"], ["product0"]))
+    for i in range(passes):
+        nodes.append(helper.make_node("MatMul", [f"product{i}", "matrix"], [f"product{i + 1}"]))
+    nodes.append(helper.make_node("ReduceMax", [f"product{passes}"], ["largest"], keepdims=0))
+    nodes.append(helper.make_node("Mul", ["largest", "nothing"], ["zero"]))
+    return "zero"
+
+
+def _model(
+    nodes: list[onnx.NodeProto],
+    constants: dict[str, Any],
+    input_shape: list[Any],
+    output: onnx.ValueInfoProto,
+    manifest: dict[str, Any] | None,
+) -> onnx.ModelProto:
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, input_shape)
+    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "tiny", [images], [output], initializers)
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 18)])
+    helper.set_model_props(model, {"sightline": json.dumps(manifest)})
+    return model
