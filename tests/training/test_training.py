@@ -1,0 +1,302 @@
+"""The loop, checkpoints, export and the command line, on tiny networks and data that are made here."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from training import __main__ as command_line
+from training import tasks
+from training.checkpoint import Checkpoint
+from training.data.augment import StreetAugmentation
+from training.data.labelled import LabelledImages
+from training.data.mnist import load_mnist
+from training.device import choose_device
+from training.errors import CheckpointError, ExportError, TrainingError
+from training.evaluate import evaluate, open_model, table
+from training.export import PARITY_BATCH_SIZES, answers, check_parity, export, served
+from training.models.segnet import SegNet, SegNetConfig
+from training.tasks import DIGITS, STREETS, Recipe, Stage, Task
+from training.train import learning_rate_factor, train
+
+# The bars of the made digits are told apart by their place, so they are not shifted about.
+_AS_IT_IS = Stage(0.0, lambda images, targets, _: (images, targets))
+SHORT = replace(DIGITS, recipe=replace(DIGITS.recipe, batch_size=20, stages=(_AS_IT_IS,)))
+TINY_CONFIG = SegNetConfig(widths=(4, 6, 8, 8), blocks=(0, 0, 0), dilations=(1,))
+TINY_STREETS = replace(
+    STREETS,
+    config=TINY_CONFIG,
+    build=lambda: SegNet(TINY_CONFIG),
+    recipe=Recipe(
+        epochs=1,
+        batch_size=2,
+        learning_rate=1e-2,
+        weight_decay=0,
+        stages=(Stage(0, StreetAugmentation(crop=(64, 64))),),
+    ),
+)
+# Shapes are the CPU's to work out; every other operator of a graph must run on CUDA and in TensorRT.
+SHAPE_OPERATORS = {"Shape", "Size", "NonZero", "ConstantOfShape", "Range", "Where", "Expand", "If", "Loop", "Scan"}
+ON_CUDA_AND_TENSORRT = {
+    "Add",
+    "And",
+    "ArgMax",
+    "AveragePool",
+    "Cast",
+    "Concat",
+    "Conv",
+    "DepthToSpace",
+    "Div",
+    "Equal",
+    "Flatten",
+    "Gemm",
+    "GlobalAveragePool",
+    "Identity",
+    "MatMul",
+    "MaxPool",
+    "Mul",
+    "Not",
+    "Or",
+    "ReduceMean",
+    "Relu",
+    "Reshape",
+    "Resize",
+    "Slice",
+    "Softmax",
+    "Squeeze",
+    "Sub",
+    "Transpose",
+    "Unsqueeze",
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def digits(mnist: Path) -> tuple[LabelledImages, LabelledImages]:
+    return load_mnist(mnist, "train"), load_mnist(mnist, "val")[:100]
+
+
+def test_training_learns_and_keeps_the_best(digits: tuple[LabelledImages, LabelledImages], tmp_path: Path) -> None:
+    best = train(SHORT, *digits, tmp_path / "run", choose_device("cpu"), epochs=6)
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in log] == [1, 2, 3, 4, 5, 6]
+    assert best.best == pytest.approx(max(entry["accuracy"] for entry in log))
+    assert best.best > 0.5  # ten classes: chance is 0.1
+    assert best.optimizer is None
+
+
+def test_a_resumed_training_goes_the_same_way(digits: tuple[LabelledImages, LabelledImages], tmp_path: Path) -> None:
+    device = choose_device("cpu")
+    train(SHORT, *digits, tmp_path / "whole", device, epochs=3, seed=5)
+
+    class _Interrupted(Exception):  # noqa: N818 -- no error
+        pass
+
+    class _StopsAfterTwo(LabelledImages):
+        passes = 0
+
+        def to(self, device: torch.device) -> LabelledImages:
+            del device
+            return self
+
+        def batches(self, *arguments: object, **options: object) -> object:  # type: ignore[override]
+            _StopsAfterTwo.passes += 1
+            if _StopsAfterTwo.passes == 3:
+                raise _Interrupted
+            return super().batches(*arguments, **options)  # type: ignore[arg-type]
+
+    training = _StopsAfterTwo(digits[0].images, digits[0].targets, "here")
+    with pytest.raises(_Interrupted):
+        train(SHORT, training, digits[1], tmp_path / "cut", device, epochs=3, seed=5)
+    assert Checkpoint.load(tmp_path / "cut" / "last.pt").epoch == 2
+    train(SHORT, *digits, tmp_path / "cut", device, epochs=3, seed=5, resume=True)
+    whole, cut = (Checkpoint.load(tmp_path / name / "last.pt").model for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_resuming_with_other_settings_is_refused(digits: tuple[LabelledImages, LabelledImages], tmp_path: Path) -> None:
+    device = choose_device("cpu")
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        train(SHORT, *digits, tmp_path, device, epochs=1, resume=True)
+    train(SHORT, *digits, tmp_path, device, epochs=1)
+    with pytest.raises(CheckpointError, match="begun with seed 0, now 1"):
+        train(SHORT, *digits, tmp_path, device, epochs=1, seed=1, resume=True)
+    with pytest.raises(CheckpointError, match="begun with epochs 1, now 2"):
+        train(SHORT, *digits, tmp_path, device, epochs=2, resume=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish", b"PK\x03\x04 cut"])
+def test_a_damaged_checkpoint_is_explained(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "last.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"last\.pt cannot be read"):
+        Checkpoint.load(path)
+
+
+def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
+    torch.save({"format": 1, "task": Path("x")}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        Checkpoint.load(tmp_path / "x.pt")
+
+
+def test_a_loss_that_is_no_number_stops_the_training(
+    digits: tuple[LabelledImages, LabelledImages], tmp_path: Path
+) -> None:
+    wild = replace(SHORT, recipe=replace(SHORT.recipe, learning_rate=1e30))
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        train(wild, *digits, tmp_path, choose_device("cpu"), epochs=1)
+
+
+def test_learning_rate_warms_up_and_falls_to_zero() -> None:
+    assert learning_rate_factor(0, 0.1) == 0
+    assert learning_rate_factor(0.05, 0.1) == pytest.approx(0.5)
+    assert learning_rate_factor(0.1, 0.1) == pytest.approx(1)
+    assert learning_rate_factor(0.55, 0.1) == pytest.approx(0.5)
+    assert learning_rate_factor(1, 0.1) == pytest.approx(0)
+
+
+def test_stages_follow_one_another() -> None:
+    first, second = StreetAugmentation(crop=(8, 8)), StreetAugmentation(crop=(16, 16))
+    recipe = replace(STREETS.recipe, stages=(Stage(0, first), Stage(0.5, second)))
+    assert [recipe.augmentation(epoch, 4) for epoch in range(4)] == [first, first, second, second]
+
+
+def _networks() -> list[tuple[Task, nn.Module]]:
+    torch.manual_seed(0)
+    networks: list[tuple[Task, nn.Module]] = []
+    for task in (DIGITS, STREETS):
+        model = task.build()
+        # Statistics and scales as a training leaves them, not the neutral ones of a start.
+        channels = 1 if task.color == "L" else 3
+        for _ in range(2):
+            model(torch.rand(2, channels, 56 if channels == 3 else 28, 64 if channels == 3 else 28))
+        networks.append((task, model.eval()))
+    return networks
+
+
+@pytest.mark.parametrize(("task", "model"), _networks(), ids=lambda value: getattr(value, "name", ""))
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_an_exported_file_fulfils_the_contract(task: Task, model: nn.Module, precision: str, tmp_path: Path) -> None:
+    assert precision in ("fp32", "fp16")
+    channels = 1 if task.color == "L" else 3
+    random = np.random.default_rng(0)
+    # Smooth pictures: noise has no classes, and its many near-ties say nothing of a precision.
+    coarse = random.integers(0, 256, (8, task.height // 4, task.width // 4, channels), dtype=np.uint8)
+    pictures = np.ascontiguousarray(coarse.repeat(4, axis=1).repeat(4, axis=2))
+    path = tmp_path / f"x.{precision}.onnx"
+    export(task, model, precision, pictures, path, version="7", name="mine")  # type: ignore[arg-type]
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (given,), (answer,) = session.get_inputs(), session.get_outputs()
+    assert (given.name, given.type) == ("images", "tensor(uint8)")
+    assert given.shape[1:] == [task.height, task.width, channels]
+    assert isinstance(given.shape[0], str)
+    if task.kind == "classification":
+        assert (answer.name, answer.type, answer.shape[1:]) == ("probabilities", "tensor(float)", [10])
+        (probabilities,) = session.run(None, {"images": pictures[:3]})
+        assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-3)
+    else:
+        assert (answer.name, answer.type) == ("labels", "tensor(uint8)")
+        assert answer.shape[1:] == [task.height, task.width]
+    manifest = json.loads(session.get_modelmeta().custom_metadata_map["sightline"])
+    assert (manifest["schema"], manifest["name"], manifest["version"]) == (1, "mine", "7")
+    assert manifest["precision"] == precision
+
+    proto = onnx.load(path)
+    operators = {node.op_type for node in proto.graph.node}
+    assert not operators & SHAPE_OPERATORS
+    assert operators <= ON_CUDA_AND_TENSORRT, operators - ON_CUDA_AND_TENSORRT
+    assert proto.ir_version == 10
+    assert [o.version for o in proto.opset_import if o.domain == ""] == [18]
+    weights = {t.data_type for t in proto.graph.initializer if len(t.dims) == 4}
+    assert weights == {onnx.TensorProto.FLOAT if precision == "fp32" else onnx.TensorProto.FLOAT16}
+    assert str(Path.cwd()) not in path.read_bytes().decode("latin-1")  # no trace of the machine it was made on
+
+
+def test_an_export_that_answers_otherwise_fails(tmp_path: Path) -> None:
+    task, model = _networks()[0]
+    pictures = np.random.default_rng(0).integers(0, 256, (8, 28, 28, 1), dtype=np.uint8)
+    path = tmp_path / "digits.fp32.onnx"
+    export(task, model, "fp32", pictures, path, version="1")
+    proto = onnx.load(path)
+    weight = next(t for t in proto.graph.initializer if list(t.dims) == [10, 50])
+    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * np.float32(1.5), weight.name))
+    onnx.save(proto, path)
+    expected = answers(served(task, task.finish(model), torch.float32), pictures)
+    with pytest.raises(ExportError, match="batch size 1 probabilities differ"):
+        check_parity(task, "fp32", path, pictures, expected)
+    with pytest.raises(ExportError, match=r"batch size 1 .* answers float32\[1, 10\], PyTorch float32\[1, 9\]"):
+        check_parity(task, "fp32", path, pictures, expected[:, :9])
+    assert PARITY_BATCH_SIZES == (1, 2, 5, 8)
+
+
+def _run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(command_line.app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        assert isinstance(result.exception, TrainingError), result.exception
+        return 1, str(result.exception)
+    return result.exit_code, result.output
+
+
+def test_train_export_evaluate_from_the_command_line(
+    mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "TASKS", {})  # the command line must not read it anew; see below
+    monkeypatch.setattr(command_line, "TASKS", {"digits": SHORT})
+    run, models = tmp_path / "run", tmp_path / "models"
+    train_it = ("train", "digits", "--data", mnist, "--run", run, "--device", "cpu")
+    code, output = _run(*train_it, "--epochs", 1)
+    assert code == 0, output
+    assert "200 pictures to train on, 5,000 to validate, on CPU" in output
+    code, output = _run(*train_it, "--epochs", 1)
+    assert code == 1
+    assert "already holds a training" in output
+    code, output = _run("export", run / "best.pt", "--data", mnist, "--out", models)
+    assert code == 0, output
+    assert sorted(p.name for p in models.iterdir()) == ["digits.fp16.onnx", "digits.fp32.onnx"]
+    code, output = _run("evaluate", models / "digits.fp32.onnx", "--data", mnist, "--split", "test")
+    assert code == 0, output
+    assert "of 40 correct" in output
+    assert "top-5 accuracy" in output
+    _, manifest, _ = open_model(models / "digits.fp32.onnx")
+    shown = next(line for line in output.splitlines() if line.startswith("accuracy"))
+    assert shown.split()[-1] == f"{manifest['provenance']['value']:.2%}"
+
+
+def test_the_streets_way_from_training_to_scores(camvid: Path, tmp_path: Path) -> None:
+    training, validation = TINY_STREETS.load(camvid, "train"), TINY_STREETS.load(camvid, "val")
+    best = train(TINY_STREETS, training, validation, tmp_path / "run", choose_device("cpu"))
+    model = TINY_STREETS.build()
+    model.load_state_dict(best.model)
+    path = tmp_path / "streets.fp32.onnx"
+    pictures = validation.images.repeat(4, 1, 1, 1).numpy()
+    export(TINY_STREETS, model.eval(), "fp32", pictures, path, version="1")
+    session, _, _ = open_model(path)
+    scores = evaluate(session, TINY_STREETS, validation)
+    assert scores.matrix.sum() == 2 * (360 - 10) * 480  # unlabelled pixels are not counted
+    assert scores.values["mean IoU"] == pytest.approx(best.best, abs=1e-3)
+    assert "bicyclist" in table(TINY_STREETS, scores)
+
+
+def test_wrong_names_are_explained(mnist: Path, tmp_path: Path) -> None:
+    assert _run("train", "letters", "--data", mnist)[1].startswith("there is nothing to train called 'letters'")
+    assert "no file" in _run("evaluate", tmp_path / "x.onnx", "--data", mnist)[1]
+    (tmp_path / "x.onnx").write_bytes(b"no model")
+    assert "cannot be opened" in _run("evaluate", tmp_path / "x.onnx", "--data", mnist)[1]
+
+
+def test_bfloat16_is_used_on_a_cpu_only_where_it_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    for capabilities, expected in (({}, False), ({"amx_bf16": True}, True), ({"avx512_bf16": True}, True)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
+        assert choose_device("cpu").bfloat16 is expected
