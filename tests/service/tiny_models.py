@@ -44,14 +44,17 @@ def street_metadata(**changes: Any) -> dict[str, Any]:
     )
 
 
-def classifier(manifest: dict[str, Any], *, nan_on_black: bool = False, passes: int = 0) -> onnx.ModelProto:
+def classifier(manifest: dict[str, Any], *, nan_on_black: bool = False) -> onnx.ModelProto:
     """Answers class k where the mean of a picture is nearest to 10·k; `brightness_class` says which that is.
 
-    `nan_on_black` answers NaN to a picture of zeros. `passes` squares a large matrix so often first, which takes time.
+    `nan_on_black` answers NaN to a picture of zeros.
     """
     size, count = manifest["input"], len(manifest["classes"])
     float_type = TensorProto.FLOAT if manifest["precision"] == "fp32" else TensorProto.FLOAT16
-    constants = {"centres": 10 * np.arange(count, dtype=np.float32), "scale": np.float32([-0.05])}
+    constants: dict[str, Any] = {
+        "centres": 10 * np.arange(count, dtype=np.float32),
+        "scale": np.array([-0.05], np.float32),
+    }
     nodes = [
         helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["pixels", "axes"], ["mean4"], keepdims=0),
@@ -63,13 +66,11 @@ def classifier(manifest: dict[str, Any], *, nan_on_black: bool = False, passes: 
         helper.make_node("Softmax", ["logits"], ["softmax"], axis=1),
         helper.make_node("Cast", ["softmax"], ["softmax32"], to=TensorProto.FLOAT),
     ]
-    slowed = _slow_zero(nodes, constants, passes)
     if nan_on_black:
         nodes.append(helper.make_node("Div", ["mean", "mean"], ["one"]))  # 0/0 on black
-        nodes.append(helper.make_node("Mul", ["softmax32", "one"], ["answer"]))
+        nodes.append(helper.make_node("Mul", ["softmax32", "one"], ["probabilities"]))
     else:
-        nodes.append(helper.make_node("Identity", ["softmax32"], ["answer"]))
-    nodes.append(helper.make_node("Add", ["answer", slowed], ["probabilities"]))
+        nodes.append(helper.make_node("Identity", ["softmax32"], ["probabilities"]))
     integers = {"axes": np.array([1, 2, 3]), "last": np.array([1])}
     shape = ["N", size["height"], size["width"], 1 if size["color"] == "L" else 3]
     output = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", count])
@@ -87,6 +88,11 @@ def segmenter(manifest: dict[str, Any]) -> onnx.ModelProto:
     ]
     output = helper.make_tensor_value_info("labels", TensorProto.UINT8, ["N", size["height"], size["width"]])
     return _model(nodes, {}, ["N", size["height"], size["width"], 3], output, manifest)
+
+
+def as_json(manifest: dict[str, Any]) -> str:
+    """As it stands in a model file."""
+    return json.dumps(manifest)
 
 
 def brightness_class(mean: float) -> str:
@@ -112,31 +118,16 @@ def save_all(folder: Path) -> Path:
     return folder
 
 
-def _slow_zero(nodes: list[onnx.NodeProto], constants: dict[str, Any], passes: int) -> str:
-    """Zero, after multiplying matrices `passes` times in a way that cannot be folded away."""
-    constants["nothing"] = np.float32([0])
-    if passes == 0:
-        return "nothing"
-    constants["matrix"] = np.full((512, 512), 1 / 512, np.float32)
-    nodes.append(helper.make_node("ReduceMax", ["mean"], ["brightest"], keepdims=0))
-    nodes.append(helper.make_node("Mul", ["matrix", "brightest"], ["product0"]))
-    for i in range(passes):
-        nodes.append(helper.make_node("MatMul", [f"product{i}", "matrix"], [f"product{i + 1}"]))
-    nodes.append(helper.make_node("ReduceMax", [f"product{passes}"], ["largest"], keepdims=0))
-    nodes.append(helper.make_node("Mul", ["largest", "nothing"], ["zero"]))
-    return "zero"
-
-
 def _model(
     nodes: list[onnx.NodeProto],
     constants: dict[str, Any],
     input_shape: list[Any],
     output: onnx.ValueInfoProto,
-    manifest: dict[str, Any] | None,
+    manifest: dict[str, Any],
 ) -> onnx.ModelProto:
     images = helper.make_tensor_value_info("images", TensorProto.UINT8, input_shape)
     initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "tiny", [images], [output], initializers)
     model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 18)])
-    helper.set_model_props(model, {"sightline": json.dumps(manifest)})
+    helper.set_model_props(model, {"sightline": as_json(manifest)})
     return model

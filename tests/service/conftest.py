@@ -1,0 +1,114 @@
+"""Tiny models, an application on them, and pictures."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from PIL import Image, ImageDraw
+
+from service.app import create_app
+from service.pipeline import Pipeline
+from service.settings import Settings
+from tests.service import tiny_models
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running application and a client of it, without a socket between them."""
+
+    app: FastAPI
+    client: httpx.AsyncClient
+
+    @property
+    def pipeline(self) -> Pipeline:
+        pipeline: Pipeline = self.app.state.pipeline
+        return pipeline
+
+
+Serve = Callable[..., AbstractAsyncContextManager[Service]]
+
+
+@pytest.fixture(scope="session")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`digits` and `streets` in both precisions, and `brightness`."""
+    return tiny_models.save_all(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def serve(models_dir: Path) -> Serve:
+    """The application with some settings changed."""
+
+    @asynccontextmanager
+    async def start(**changes: Any) -> AsyncIterator[Service]:
+        defaults: dict[str, Any] = {"models_dir": models_dir, "provider": "cpu", "decode_threads": 2}
+        settings = Settings(**(defaults | changes))
+        app: FastAPI = create_app(settings)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://sightline") as client,
+        ):
+            yield Service(app, client)
+
+    return start
+
+
+@pytest.fixture
+async def client(serve: Serve) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application as it is by default."""
+    async with serve() as service:
+        yield service.client
+
+
+PNG = {"content-type": "image/png"}
+
+
+def file_parts(*pictures: bytes) -> list[tuple[str, tuple[str, bytes, str]]]:
+    return [("file", (f"{i}.png", data, "image/png")) for i, data in enumerate(pictures)]
+
+
+def problem(response: httpx.Response, status: int, name: str, detail: str) -> dict[str, Any]:
+    """Check that a response is the RFC 9457 problem `urn:sightline:problem:<name>`, and return it."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert list(body) == ["type", "title", "status", "detail"]
+    assert body["type"] == f"urn:sightline:problem:{name}"
+    assert body["status"] == status
+    assert body["title"]
+    assert detail in body["detail"]
+    assert ("retry-after" in response.headers) == (status == 503)
+    return body
+
+
+def encoded(picture: Image.Image, format_: str = "PNG") -> bytes:
+    buffer = BytesIO()
+    picture.save(buffer, format_)
+    return buffer.getvalue()
+
+
+def grey_png(value: int, size: tuple[int, int] = (28, 28)) -> bytes:
+    """A picture whose mean is `value`, for the model `brightness`."""
+    return encoded(Image.new("L", size, value))
+
+
+def digit_png(size: tuple[int, int] = (120, 160)) -> bytes:
+    """A seven, dark on light."""
+    width, height = size
+    picture = Image.new("L", size, 250)
+    points = [(0.3 * width, 0.2 * height), (0.7 * width, 0.2 * height), (0.45 * width, 0.8 * height)]
+    ImageDraw.Draw(picture).line(points, fill=10, width=max(2, width // 12))
+    return encoded(picture)
+
+
+def street_png(width: int = 64, height: int = 48) -> bytes:
+    """Red above, blue below."""
+    picture = Image.new("RGB", (width, height), (250, 10, 10))
+    picture.paste((10, 10, 250), (0, height // 2, width, height))
+    return encoded(picture)

@@ -1,0 +1,344 @@
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from service.batching import Answer, Batcher
+from service.errors import (
+    DeadlineExceededError,
+    InferenceError,
+    OverloadedError,
+    SightlineError,
+    UnavailableError,
+)
+
+LONG_S = 30.0  # never reached by a test that passes
+
+
+class FakeEngine:
+    """Doubles numbers. While `gate` is shut a batch that has begun does not end."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.began = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def run(self, items: Sequence[int]) -> Sequence[int]:
+        self.batches.append(list(items))
+        self.began.set()
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return [2 * item for item in items]
+
+    async def wait_until_it_runs(self) -> None:
+        await self.began.wait()
+        self.began.clear()
+
+
+@asynccontextmanager
+async def batching(
+    engine: FakeEngine, *, max_batch_size: int = 4, max_queue_size: int = 8, max_wait_ms: float = 0
+) -> AsyncIterator[Batcher[int, int]]:
+    batcher: Batcher[int, int] = Batcher(
+        engine.run, max_batch_size=max_batch_size, max_queue_size=max_queue_size, max_wait_ms=max_wait_ms
+    )
+    batcher.start()
+    try:
+        yield batcher
+    finally:
+        engine.gate.set()
+        await batcher.close(0)
+
+
+async def yield_to_others() -> None:
+    """Let every task that can go on do so; nothing here needs more than a few turns."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def submit(batcher: Batcher[int, int], *items: int, timeout_s: float = LONG_S) -> asyncio.Task[list[int]]:
+    async def outputs() -> list[int]:
+        return [answer.output for answer in await batcher.submit_many(items, timeout_s=timeout_s)]
+
+    return asyncio.get_running_loop().create_task(outputs())
+
+
+async def block(engine: FakeEngine, batcher: Batcher[int, int]) -> asyncio.Task[list[int]]:
+    """A lone item in a batch that does not end until the gate is opened."""
+    engine.gate.clear()
+    blocker = submit(batcher, 0)
+    await engine.wait_until_it_runs()
+    return blocker
+
+
+async def test_a_lone_item_is_answered_without_waiting() -> None:
+    engine = FakeEngine()
+    async with batching(engine) as batcher:
+        answer = await batcher.submit(21, timeout_s=LONG_S)
+    assert isinstance(answer, Answer)
+    assert answer.output == 42
+    assert 0 <= answer.queue_s < 1
+    assert 0 <= answer.run_s < 1
+    assert engine.batches == [[21]]
+
+
+async def test_what_waits_at_the_same_time_is_one_batch() -> None:
+    engine = FakeEngine()
+    async with batching(engine) as batcher:
+        blocker = await block(engine, batcher)
+        tasks = [submit(batcher, i) for i in range(1, 7)]
+        await yield_to_others()
+        engine.gate.set()
+        assert await asyncio.gather(blocker, *tasks) == [[0], [2], [4], [6], [8], [10], [12]]
+    assert engine.batches == [[0], [1, 2, 3, 4], [5, 6]]
+
+
+async def test_requests_of_many_sizes_keep_their_order() -> None:
+    engine = FakeEngine()
+    async with batching(engine, max_queue_size=100) as batcher:
+        blocker = await block(engine, batcher)
+        tasks = [submit(batcher, *range(10 * n, 10 * n + n)) for n in (1, 7, 3, 9)]
+        await yield_to_others()
+        engine.gate.set()
+        expected = [[2 * i for i in range(10 * n, 10 * n + n)] for n in (1, 7, 3, 9)]
+        assert await asyncio.gather(*tasks) == expected
+        await blocker
+    assert all(len(batch) <= 4 for batch in engine.batches)
+    assert [i for batch in engine.batches for i in batch] == [0, 10, *range(70, 77), *range(30, 33), *range(90, 99)]
+
+
+async def test_a_batch_may_wait_for_more_but_a_full_one_does_not() -> None:
+    engine = FakeEngine()
+    async with batching(engine, max_wait_ms=LONG_S * 1000) as batcher:
+        first = submit(batcher, 1)
+        await yield_to_others()
+        assert engine.batches == []
+        rest = submit(batcher, 2, 3, 4)
+        assert await first == [2]
+        assert await rest == [4, 6, 8]
+    assert engine.batches == [[1, 2, 3, 4]]
+
+
+async def test_waiting_for_more_ends() -> None:
+    engine = FakeEngine()
+    async with batching(engine, max_wait_ms=1) as batcher:
+        assert await submit(batcher, 1) == [2]
+
+
+async def test_closing_does_not_wait_for_a_batch_to_fill() -> None:
+    engine = FakeEngine()
+    async with batching(engine, max_wait_ms=LONG_S * 1000) as batcher:
+        task = submit(batcher, 1)
+        await yield_to_others()
+        await batcher.close(LONG_S)
+        assert await task == [2]
+
+
+async def test_a_full_queue_refuses_at_once_and_whole() -> None:
+    engine = FakeEngine()
+    async with batching(engine) as batcher:
+        blocker = await block(engine, batcher)
+        seven = submit(batcher, *range(7))
+        await yield_to_others()
+        with pytest.raises(OverloadedError):
+            await batcher.submit_many([1, 2], timeout_s=LONG_S)
+        assert batcher.queue_size == 7
+        batcher.check_room()
+        with pytest.raises(OverloadedError):
+            batcher.check_room(2)
+        assert batcher.healthy, "saturated is not dead"
+        engine.gate.set()
+        await asyncio.gather(blocker, seven)
+
+
+async def test_those_who_left_make_room() -> None:
+    engine = FakeEngine()
+    async with batching(engine) as batcher:
+        blocker = await block(engine, batcher)
+        gone = submit(batcher, *range(8))
+        await yield_to_others()
+        gone.cancel()
+        await yield_to_others()
+        new = submit(batcher, *range(8))
+        await yield_to_others()
+        engine.gate.set()
+        assert await new == [2 * i for i in range(8)]
+        await blocker
+
+
+async def test_items_of_a_caller_who_left_are_not_run() -> None:
+    engine = FakeEngine()
+    async with batching(engine) as batcher:
+        blocker = await block(engine, batcher)
+        gone, stays = submit(batcher, 1, 2), submit(batcher, 3)
+        await yield_to_others()
+        gone.cancel()
+        await yield_to_others()
+        engine.gate.set()
+        assert await stays == [6]
+        await blocker
+    assert engine.batches == [[0], [3]]
+
+
+async def test_a_caller_who_leaves_during_the_run_does_not_stop_the_loop() -> None:
+    engine = FakeEngine()
+    async with batching(engine) as batcher:
+        blocker = await block(engine, batcher)
+        blocker.cancel()
+        await yield_to_others()
+        engine.gate.set()
+        assert await submit(batcher, 5) == [10]
+        assert batcher.healthy
+
+
+async def test_a_deadline_passes_in_the_queue() -> None:
+    engine = FakeEngine()
+    async with batching(engine) as batcher:
+        blocker = await block(engine, batcher)
+        with pytest.raises(DeadlineExceededError, match=r"0\.001 s"):
+            await submit(batcher, 1, 2, timeout_s=0.001)
+        engine.gate.set()
+        await blocker
+        assert await submit(batcher, 3) == [6]
+    assert engine.batches == [[0], [3]]
+
+
+async def test_a_deadline_passes_during_the_run() -> None:
+    engine = FakeEngine()
+    engine.gate.clear()
+    async with batching(engine) as batcher:
+        with pytest.raises(DeadlineExceededError):
+            await submit(batcher, 1, timeout_s=0.001)
+        engine.gate.set()
+        assert await submit(batcher, 2) == [4]
+
+
+async def test_a_failure_belongs_to_its_batch_alone(caplog: pytest.LogCaptureFixture) -> None:
+    engine = FakeEngine()
+    async with batching(engine) as batcher:
+        engine.error = RuntimeError("the cause")
+        with pytest.raises(InferenceError) as failure:
+            await submit(batcher, 1)
+        assert "the cause" not in str(failure.value), "details go to the log, not to clients"
+        assert "the cause" in caplog.text
+        engine.error = None
+        assert await submit(batcher, 2) == [4]
+        assert batcher.healthy
+
+
+async def test_the_engines_own_error_reaches_every_item() -> None:
+    engine = FakeEngine()
+    engine.error = InferenceError("no probability")
+    async with batching(engine) as batcher:
+        outcomes = await asyncio.gather(submit(batcher, 1, 2), submit(batcher, 3), return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes] == ["no probability"] * 2
+
+
+async def test_too_few_outputs_are_a_failure() -> None:
+    async def run(_: Sequence[int]) -> Sequence[int]:
+        return [1]
+
+    batcher: Batcher[int, int] = Batcher(run, max_batch_size=2, max_queue_size=2)
+    batcher.start()
+    with pytest.raises(InferenceError, match="2 items went in and 1 outputs came out"):
+        await batcher.submit_many([1, 2], timeout_s=LONG_S)
+    await batcher.close(0)
+
+
+async def test_a_lost_engine_fails_everybody_and_is_reported() -> None:
+    engine = FakeEngine()
+    deaths: list[None] = []
+    batcher: Batcher[int, int] = Batcher(
+        engine.run, max_batch_size=1, max_queue_size=8, on_death=lambda: deaths.append(None)
+    )
+    batcher.start()
+    blocker = await block(engine, batcher)
+    waiting = submit(batcher, 1, 2)
+    await yield_to_others()
+    engine.error = UnavailableError("the GPU is lost")
+    engine.gate.set()
+    outcomes = await asyncio.gather(blocker, waiting, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [UnavailableError, UnavailableError]
+    assert not batcher.healthy
+    assert deaths == [None]
+    with pytest.raises(UnavailableError):
+        await submit(batcher, 3)
+    await batcher.close(LONG_S)
+
+
+async def test_a_dead_loop_fails_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine()
+    async with batching(engine) as batcher:
+        blocker = await block(engine, batcher)
+        waiting = submit(batcher, 1)
+        await yield_to_others()
+
+        def fail() -> list[object]:
+            raise RuntimeError("a mistake in the loop")
+
+        monkeypatch.setattr(batcher, "_take_batch", fail)
+        engine.gate.set()
+        assert await blocker == [0]
+        with pytest.raises(UnavailableError):
+            await waiting
+        assert not batcher.healthy
+
+
+async def test_closing_answers_what_waits() -> None:
+    engine = FakeEngine()
+    async with batching(engine) as batcher:
+        blocker = await block(engine, batcher)
+        waiting = submit(batcher, 1, 2, 3, 4, 5)
+        await yield_to_others()
+        closing = asyncio.create_task(batcher.close(LONG_S))
+        await yield_to_others()
+        with pytest.raises(UnavailableError):
+            await submit(batcher, 6)
+        engine.gate.set()
+        assert await blocker == [0]
+        assert await waiting == [2, 4, 6, 8, 10]
+        await closing
+        assert not batcher.healthy
+
+
+async def test_closing_fails_what_outlasts_the_grace_time() -> None:
+    engine = FakeEngine()
+    async with batching(engine) as batcher:
+        blocker = await block(engine, batcher)
+        waiting = submit(batcher, 1)
+        await yield_to_others()
+        await batcher.close(0)
+        for task in (blocker, waiting):
+            with pytest.raises(UnavailableError):
+                await task
+        await batcher.close(0)
+
+
+async def test_before_it_is_started_nothing_is_taken() -> None:
+    batcher: Batcher[int, int] = Batcher(FakeEngine().run, max_batch_size=1, max_queue_size=1)
+    assert not batcher.healthy
+    with pytest.raises(UnavailableError):
+        batcher.check_room()
+    await batcher.close(0)
+
+
+async def test_nothing_is_left_behind_by_a_storm() -> None:
+    """Cancelled, overloaded, late and answered callers, all at once: each gets an outcome and the loop lives."""
+    engine = FakeEngine()
+    async with batching(engine, max_queue_size=32) as batcher:
+        tasks = [submit(batcher, *range(n % 5 + 1), timeout_s=0.001 if n % 7 == 0 else LONG_S) for n in range(200)]
+        await asyncio.sleep(0)
+        for task in tasks[::3]:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        for n, outcome in enumerate(outcomes):
+            ended = isinstance(outcome, (asyncio.CancelledError, SightlineError))
+            assert ended or outcome == [2 * i for i in range(n % 5 + 1)]
+        with suppress(OverloadedError):
+            assert await submit(batcher, 1) == [2]
+        assert batcher.healthy
+        assert batcher.queue_size == 0

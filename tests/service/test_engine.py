@@ -1,0 +1,299 @@
+import asyncio
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper
+
+from service import models
+from service.artifacts import Artifact, read_artifact
+from service.engine import OnnxEngine, check_graph
+from service.errors import InferenceError, StartupError, UnavailableError
+from service.models import open_engines
+from service.providers import ProviderError, check_placement, open_session
+from service.settings import Settings
+from tests.service import tiny_models
+from tests.service.tiny_models import classifier, metadata, save, segmenter, street_metadata
+
+
+def grey(value: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.full((28, 28, 1), value, np.uint8)
+
+
+@contextmanager
+def engine_for(path: Path, max_batch_size: int = 4) -> Iterator[OnnxEngine]:
+    with closing(OnnxEngine(read_artifact(path), "cpu", max_batch_size=max_batch_size, intra_op_threads=1)) as engine:
+        yield engine
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+async def test_probabilities_of_a_batch_in_its_order(models_dir: Path, precision: str) -> None:
+    with engine_for(models_dir / f"digits.{precision}.onnx") as engine:
+        engine.warm()
+        assert engine.batch_sizes == (1, 4)
+        answers = await engine.run([grey(value) for value in (90, 0, 41)])
+    assert [int(np.argmax(answer)) for answer in answers] == [9, 0, 4]
+    assert all(answer.dtype == np.float32 and answer.shape == (10,) for answer in answers)
+
+
+async def test_labels_of_a_batch_in_its_order(models_dir: Path) -> None:
+    blue = np.zeros((tiny_models.STREET_HEIGHT, tiny_models.STREET_WIDTH, 3), np.uint8)
+    blue[:, :, 2] = 255
+    with engine_for(models_dir / "streets.fp16.onnx") as engine:
+        engine.warm()
+        answers = await engine.run([blue, np.roll(blue, -1, axis=2)])
+    assert [set(answer.ravel()) for answer in answers] == [{2}, {1}]
+    assert all(answer.dtype == np.uint8 and answer.shape == blue.shape[:2] for answer in answers)
+
+
+async def test_an_answer_that_is_no_number_is_no_answer(tmp_path: Path) -> None:
+    path = save(classifier(metadata(), nan_on_black=True), tmp_path / "digits.fp32.onnx")
+    with engine_for(path) as engine:
+        with pytest.raises(InferenceError, match="no probability"):
+            await engine.run([grey(50), grey(0)])
+        assert np.argmax((await engine.run([grey(50)]))[0]) == 5
+
+
+async def test_a_class_beyond_the_list_is_no_answer(tmp_path: Path) -> None:
+    two = street_metadata(classes=tiny_models.STREET_CLASSES[:2])
+    path = save(segmenter(two), tmp_path / "streets.fp32.onnx")
+    blue = np.zeros((tiny_models.STREET_HEIGHT, tiny_models.STREET_WIDTH, 3), np.uint8)
+    blue[:, :, 2] = 255
+    with engine_for(path) as engine, pytest.raises(InferenceError, match="a class that it does not have"):
+        await engine.run([blue])
+
+
+async def test_a_run_that_fails_leaves_the_engine_working(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with engine_for(models_dir / "digits.fp32.onnx") as engine:
+        session = engine._session
+
+        def fail(*_: object) -> None:
+            raise RuntimeError("CUDA failure 700: an illegal memory access was encountered")
+
+        monkeypatch.setattr(engine, "_session", SimpleNamespace(run=fail))
+        with pytest.raises(InferenceError):
+            await engine.run([grey(0)])
+        monkeypatch.setattr(engine, "provider", "cuda")
+        with pytest.raises(UnavailableError):
+            await engine.run([grey(0)])
+        monkeypatch.setattr(engine, "_session", session)
+        assert len(await engine.run([grey(0)])) == 1
+
+
+async def test_a_gpu_out_of_memory_is_not_lost(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA failure 2: out of memory ; GPU=0")
+
+    with engine_for(models_dir / "digits.fp32.onnx") as engine:
+        monkeypatch.setattr(engine, "provider", "cuda")
+        monkeypatch.setattr(engine, "_session", SimpleNamespace(run=fail))
+        with pytest.raises(InferenceError):
+            await engine.run([grey(0)])
+
+
+async def test_on_cuda_only_warmed_sizes_are_run(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.engine.open_session", lambda path, *_, **__: open_session(path, "cpu"))
+    sizes: list[int] = []
+    with closing(OnnxEngine(read_artifact(models_dir / "digits.fp16.onnx"), "cuda", max_batch_size=6)) as engine:
+        session = engine._session
+
+        def run(names: list[str], inputs: dict[str, Any]) -> Any:
+            sizes.append(len(inputs["images"]))
+            return session.run(names, inputs)
+
+        monkeypatch.setattr(engine, "_session", SimpleNamespace(run=run))
+        engine.warm()
+        assert sizes == [1, 2, 4, 6] == list(engine.batch_sizes)
+        sizes.clear()
+        for count in range(1, 7):
+            answers = await engine.run([grey(10 * i) for i in range(count)])
+            assert [int(np.argmax(answer)) for answer in answers] == list(range(count))
+    assert sizes == [1, 2, 4, 4, 6, 6]
+
+
+async def test_a_cancelled_run_does_not_disturb_the_next(models_dir: Path) -> None:
+    with engine_for(models_dir / "digits.fp32.onnx") as engine:
+        tasks = [asyncio.create_task(engine.run([grey(i)])) for i in range(20)]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert np.argmax((await engine.run([grey(30)]))[0]) == 3
+
+
+def test_a_network_that_fails_when_warmed_stops_the_start(tmp_path: Path) -> None:
+    path = save(classifier(metadata(), nan_on_black=True), tmp_path / "digits.fp32.onnx")
+    with engine_for(path) as engine, pytest.raises(StartupError, match=r"digits\.fp32\.onnx: a first run of 1 failed"):
+        engine.warm()
+
+
+def renamed_input(model: onnx.ModelProto) -> None:
+    model.graph.input[0].name = model.graph.node[0].input[0] = "pixels"
+    model.graph.node[0].output[0] = model.graph.node[1].input[0] = "numbers"
+
+
+def float_input(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
+
+
+def fixed_batch(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+
+
+def other_size(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 32
+
+
+def renamed_output(model: onnx.ModelProto) -> None:
+    model.graph.node[-1].output[0] = model.graph.output[0].name = "softmax_out"
+
+
+def other_classes(model: onnx.ModelProto) -> None:
+    helper.set_model_props(model, {"sightline": tiny_models.as_json(metadata(classes=tiny_models.DIGIT_CLASSES[:9]))})
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (renamed_input, "its input is called 'pixels', not 'images'"),
+        (float_input, r"its input is tensor\(float\), not tensor\(uint8\)"),
+        (fixed_batch, "its input is of shape .* not N×28×28×1 with any N"),
+        (other_size, "its input is of shape .* not N×28×28×1 with any N"),
+        (renamed_output, "its output is called 'softmax_out', not 'probabilities'"),
+        (other_classes, "its output is of shape .* not N×9 with any N"),
+    ],
+)
+def test_a_graph_at_odds_with_its_manifest(tmp_path: Path, change: Any, complaint: str) -> None:
+    model = classifier(metadata())
+    change(model)
+    path = save(model, tmp_path / "digits.fp32.onnx")
+    with pytest.raises(StartupError, match=complaint) as failure:
+        OnnxEngine(read_artifact(path), "cpu", max_batch_size=1)
+    assert str(failure.value).startswith(f"{path}: ")
+    assert "\n" not in str(failure.value)
+
+
+def test_external_data_outside_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    path = folder / "digits.fp32.onnx"
+    onnx.save(classifier(metadata()), path, save_as_external_data=True, location="weights", size_threshold=70)
+    (folder / "weights").rename(tmp_path / "weights")
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "../weights"
+    save(model, path)
+    with pytest.raises(StartupError, match="External data path escapes model directory") as failure:
+        OnnxEngine(read_artifact(path), "cpu", max_batch_size=1)
+    assert str(failure.value).startswith(f"{path}: ")
+    assert "\n" not in str(failure.value)
+
+
+def test_a_graph_that_onnxruntime_refuses(tmp_path: Path) -> None:
+    model = classifier(metadata())
+    model.graph.node[0].op_type = "NoSuchOperator"
+    path = save(model, tmp_path / "digits.fp32.onnx")
+    with pytest.raises(StartupError, match="onnxruntime cannot load it") as failure:
+        OnnxEngine(read_artifact(path), "cpu", max_batch_size=1)
+    assert "\n" not in str(failure.value)
+
+
+class FakeSession:
+    def __init__(self, providers_: list[str], placed: dict[str, list[str]]) -> None:
+        self._providers, self._placed = providers_, placed
+
+    def get_providers(self) -> list[str]:
+        return self._providers
+
+    def get_provider_graph_assignment_info(self) -> list[SimpleNamespace]:
+        return [
+            SimpleNamespace(ep_name=name, get_nodes=lambda ops=ops: [SimpleNamespace(op_type=op) for op in ops])
+            for name, ops in self._placed.items()
+        ]
+
+
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+
+def test_all_of_a_graph_on_cuda() -> None:
+    check_placement(Path("x.onnx"), FakeSession([CUDA, CPU], {CUDA: ["Conv", "Relu"]}))
+
+
+@pytest.mark.parametrize(
+    ("session", "complaint"),
+    [
+        (FakeSession([CPU], {CPU: ["Conv"]}), "CUDA did not start; onnxruntime fell back to CPUExecutionProvider"),
+        (FakeSession([CUDA, CPU], {CUDA: ["Conv"], CPU: ["Shape"]}), "Shape on CPUExecutionProvider"),
+        (FakeSession([CUDA, CPU], {}), "no record of where its nodes are"),
+    ],
+)
+def test_less_than_all_of_a_graph_on_cuda(session: FakeSession, complaint: str) -> None:
+    with pytest.raises(ProviderError, match=complaint):
+        check_placement(Path("x.onnx"), session)
+
+
+def test_the_record_of_placement_is_kept(models_dir: Path) -> None:
+    """What `check_placement` reads exists in the installed onnxruntime; the CPU's own answer has the same form."""
+
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    session = ort.InferenceSession(models_dir / "digits.fp32.onnx", options, providers=[CPU])
+    with pytest.raises(ProviderError, match="CUDA did not start"):
+        check_placement(Path("x.onnx"), session)
+    parts = session.get_provider_graph_assignment_info()
+    assert {part.ep_name for part in parts} == {CPU}
+    assert "Softmax" in {node.op_type for part in parts for node in part.get_nodes()}
+
+
+def test_cuda_asked_for_and_not_there(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["AzureExecutionProvider", CPU])
+    with pytest.raises(ProviderError, match=r"no CUDA provider \(it offers Azure, CPU\): install onnxruntime-gpu"):
+        open_engines(Settings(models_dir=models_dir, provider="cuda"))
+
+
+def test_auto_takes_the_cpu_where_cuda_does_not_start(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def open_here(path: Path, provider: str, *, intra_op_threads: int = 0) -> Any:
+        if provider == "cuda":
+            raise ProviderError("no CUDA-capable device is detected")
+        return open_session(path, "cpu", intra_op_threads=intra_op_threads)
+
+    monkeypatch.setattr(models, "offers_cuda", lambda: True)
+    monkeypatch.setattr("service.engine.open_session", open_here)
+    caplog.set_level("INFO")
+    opened = open_engines(Settings(models_dir=models_dir, provider="auto"))
+    assert [each.engine.provider for each in opened] == ["cpu"] * 3
+    assert [each.engine.manifest.precision for each in opened] == ["fp32"] * 3
+    assert opened[0].why == "auto: no CUDA-capable device is detected"
+    assert "no CUDA-capable device is detected" in caplog.text
+    for each in opened:
+        each.engine.close()
+
+
+def test_cuda_serves_fp16_where_there_is_a_file_of_it(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.engine.open_session", lambda path, *_, **__: open_session(path, "cpu"))
+    opened = open_engines(Settings(models_dir=models_dir, provider="cuda"))
+    precisions = {each.engine.manifest.name: each.engine.manifest.precision for each in opened}
+    assert precisions == {"brightness": "fp32", "digits": "fp16", "streets": "fp16"}
+    for each in opened:
+        each.engine.close()
+
+
+def test_a_default_model_that_is_missing(models_dir: Path) -> None:
+    with pytest.raises(StartupError, match="set SIGHTLINE_SEGMENT_MODEL to one of: streets"):
+        open_engines(Settings(models_dir=models_dir, segment_model="roads"))
+
+
+def test_check_graph_accepts_what_it_should(models_dir: Path) -> None:
+    for path in models_dir.glob("*.onnx"):
+        artifact: Artifact = read_artifact(path)
+        check_graph(artifact, open_session(path, "cpu"))

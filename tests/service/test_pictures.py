@@ -1,0 +1,213 @@
+import base64
+from io import BytesIO
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.images import Prepared
+from service.schemas import ClassifyAnswer, SegmentAnswer
+from tests.service.conftest import PNG, Serve, digit_png, encoded, file_parts, grey_png, problem, street_png
+from tests.service.tiny_models import brightness_class
+
+
+async def test_a_digit(client: httpx.AsyncClient) -> None:
+    response = await client.post("/classify", files=file_parts(digit_png()))
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    answer = ClassifyAnswer.model_validate(response.json())
+    assert (answer.model, answer.version) == ("digits", "1")
+    (result,) = answer.results
+    assert result.filename == "0.png"
+    assert len(result.top) == 3
+    assert (result.label, result.probability) == (result.top[0].label, result.top[0].probability)
+    left, top, right, bottom = result.box
+    assert 0 < left < right < 120
+    assert 0 < top < bottom < 160
+
+
+async def test_a_raw_body_is_answered_alike(client: httpx.AsyncClient) -> None:
+    by_form = (await client.post("/classify", files=file_parts(digit_png()))).json()
+    for headers in (PNG, {"content-type": "application/octet-stream"}, {"content-type": "image/jpeg"}, {}):
+        by_body = (await client.post("/classify", content=digit_png(), headers=headers)).json()
+        assert by_body["results"][0].pop("filename") is None
+        assert by_body["results"][0] == {k: v for k, v in by_form["results"][0].items() if k != "filename"}
+
+
+async def test_pictures_are_answered_in_their_order_whatever_their_number(client: httpx.AsyncClient) -> None:
+    values = [(7 * i) % 90 for i in range(32)]
+    for count in (1, 2, 31, 32):
+        parts = file_parts(*(grey_png(value) for value in values[:count]))
+        response = await client.post("/classify?model=brightness&top_k=1", files=parts)
+        results = ClassifyAnswer.model_validate(response.json()).results
+        assert [result.filename for result in results] == [f"{i}.png" for i in range(count)]
+        assert [result.label for result in results] == [brightness_class(value) for value in values[:count]]
+
+
+async def test_large_pictures_go_through_the_threads_in_order_too(client: httpx.AsyncClient) -> None:
+    sizes = [(20, 20), (400, 300), (28, 28), (300, 400), (100, 100), (28, 28)]
+    parts = file_parts(*(grey_png(10 * i, size) for i, size in enumerate(sizes)))
+    response = await client.post("/classify?model=brightness", files=parts)
+    results = ClassifyAnswer.model_validate(response.json()).results
+    assert [result.label for result in results] == list("012345")
+    assert [result.box for result in results] == [(0, 0, *size) for size in sizes]
+
+
+async def test_top_k(client: httpx.AsyncClient) -> None:
+    for top_k, expected in ((1, 1), (10, 10), (11, 10), (10**9, 10)):
+        response = await client.post(f"/classify?top_k={top_k}", content=digit_png(), headers=PNG)
+        top = response.json()["results"][0]["top"]
+        assert len(top) == expected
+        assert [guess["probability"] for guess in top] == sorted((guess["probability"] for guess in top), reverse=True)
+    assert sum(guess["probability"] for guess in top) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("output", ["json", "input"])
+async def test_every_answer_says_where_its_time_went(client: httpx.AsyncClient, output: str) -> None:
+    response = await client.post(f"/classify?output={output}", content=digit_png(), headers=PNG)
+    stages = dict(stage.split(";dur=") for stage in response.headers["server-timing"].split(", "))
+    assert list(stages) == (["decode", "queue", "run", "draw"] if output == "json" else ["decode"])
+    assert all(float(ms) >= 0 for ms in stages.values())
+
+
+async def test_the_picture_that_the_network_saw(client: httpx.AsyncClient) -> None:
+    response = await client.post("/classify?output=input", content=digit_png(), headers=PNG)
+    assert response.headers["content-type"] == "image/png"
+    seen = Image.open(BytesIO(response.content))
+    assert (seen.size, seen.mode) == ((28, 28), "L")
+    assert np.asarray(seen).max() > 200
+
+
+async def test_a_street(client: httpx.AsyncClient) -> None:
+    response = await client.post("/segment", files=file_parts(street_png(90, 70)))
+    answer = SegmentAnswer.model_validate(response.json())
+    assert (answer.model, answer.version) == ("streets", "1")
+    (result,) = answer.results
+    assert (result.filename, result.width, result.height) == ("0.png", 90, 70)
+    assert [(each.name, each.color) for each in result.classes] == [("red", "#ff0000"), ("blue", "#0000ff")]
+    assert sum(each.pixels for each in result.classes) == 90 * 70
+    assert sum(each.share for each in result.classes) == pytest.approx(1, abs=1e-5)
+    mask = Image.open(BytesIO(base64.b64decode(result.mask)))
+    assert (mask.mode, mask.size) == ("P", (90, 70))
+    assert set(np.asarray(mask).ravel()) == {0, 2}
+
+
+async def test_mask_and_overlay(client: httpx.AsyncClient) -> None:
+    for size in ((90, 70), (640, 480)):  # below and above what is drawn in threads
+        street = street_png(*size)
+        body = (await client.post("/segment", content=street, headers=PNG)).json()["results"][0]["mask"]
+        mask = await client.post("/segment?output=mask", content=street, headers=PNG)
+        assert mask.content == base64.b64decode(body)
+        overlay = await client.post("/segment?output=overlay", content=street, headers=PNG)
+        for response in (mask, overlay):
+            assert response.headers["content-type"] == "image/png"
+            assert "draw;dur=" in response.headers["server-timing"]
+            assert Image.open(BytesIO(response.content)).size == size
+
+
+async def test_several_streets(client: httpx.AsyncClient) -> None:
+    sizes = [(40, 30), (300, 200), (64, 48)]
+    parts = file_parts(*(street_png(*size) for size in sizes))
+    response = await client.post("/segment", files=parts)
+    results = SegmentAnswer.model_validate(response.json()).results
+    assert [(result.width, result.height) for result in results] == sizes
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter"),
+    [
+        ("/classify?top_k=0", "top_k"),
+        ("/classify?top_k=-1", "top_k"),
+        ("/classify?top_k=three", "top_k"),
+        ("/classify?output=gif", "output"),
+        ("/classify?output=mask", "output"),
+        ("/segment?output=gif", "output"),
+        ("/segment?output=input", "output"),
+    ],
+)
+async def test_a_wrong_parameter_is_named(client: httpx.AsyncClient, path: str, parameter: str) -> None:
+    response = await client.post(path, content=digit_png(), headers=PNG)
+    problem(response, 422, "invalid-request", f"{parameter}: ")
+
+
+@pytest.mark.parametrize(
+    ("path", "there"),
+    [
+        ("/classify?model=none", "There is no model 'none'. Models for /classify: brightness, digits."),
+        ("/classify?model=", "There is no model ''. Models for /classify: brightness, digits."),
+        ("/classify?model=streets", "does segmentation, not classification. Models for /classify: brightness, digits."),
+        ("/segment?model=digits", "does classification, not segmentation. Models for /segment: streets."),
+    ],
+)
+async def test_a_model_that_is_not_there(client: httpx.AsyncClient, path: str, there: str) -> None:
+    problem(await client.post(path, content=digit_png(), headers=PNG), 404, "model-not-found", there)
+
+
+@pytest.mark.parametrize("path", ["/classify?output=input", "/segment?output=mask", "/segment?output=overlay"])
+async def test_one_picture_at_a_time_where_a_picture_is_the_answer(client: httpx.AsyncClient, path: str) -> None:
+    response = await client.post(path, files=file_parts(street_png(), street_png()))
+    problem(response, 422, "invalid-request", "answers one picture, and 2 were sent")
+
+
+@pytest.mark.parametrize(
+    ("bad", "status", "name"),
+    [
+        (b"hello, no picture", 415, "not-a-picture"),
+        (b"", 422, "unreadable-picture"),
+        (grey_png(255, (100, 100)), 422, "unreadable-picture"),
+        (digit_png()[:100], 422, "unreadable-picture"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', 415, "not-a-picture"),
+    ],
+)
+async def test_what_is_no_usable_picture(client: httpx.AsyncClient, bad: bytes, status: int, name: str) -> None:
+    problem(await client.post("/classify", content=bad, headers=PNG), status, name, "")
+    several = await client.post("/classify", files=file_parts(digit_png(), bad, digit_png()))
+    problem(several, status, name, "Picture 2 of 3 ('1.png'): ")
+
+
+async def test_a_picture_over_the_limits(serve: Serve) -> None:
+    async with serve(max_pixels=10_000) as service:
+        response = await service.client.post("/segment", content=street_png(200, 100), headers=PNG)
+        problem(response, 413, "picture-too-large", "")
+
+
+async def test_too_many_pictures(client: httpx.AsyncClient) -> None:
+    response = await client.post("/classify", files=file_parts(*[digit_png()] * 33))
+    problem(response, 413, "too-many-pictures", "more than 32 pictures")
+
+
+async def test_a_network_that_fails_is_a_problem_of_its_batch(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serve() as service:
+        engine = service.pipeline.models.by_name["digits"].engine
+        session = engine._session  # type: ignore[attr-defined]
+
+        class Broken:
+            def run(self, *_: object) -> None:
+                raise RuntimeError("secret details")
+
+        monkeypatch.setattr(engine, "_session", Broken())
+        response = await service.client.post("/classify", content=digit_png(), headers=PNG)
+        problem(response, 500, "inference-failed", "The network failed")
+        assert "secret" not in response.text
+        monkeypatch.setattr(engine, "_session", session)
+        assert (await service.client.post("/classify", content=digit_png(), headers=PNG)).status_code == 200
+        assert (await service.client.get("/readyz")).status_code == 200
+
+
+async def test_a_mistake_in_the_service_is_a_problem_too(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> Prepared:
+        raise ZeroDivisionError("secret details")
+
+    monkeypatch.setattr("service.pipeline.prepare", fail)
+    async with serve() as service:
+        response = await service.client.post("/classify", content=digit_png(), headers=PNG)
+        problem(response, 500, "internal-error", "The service failed")
+        assert "secret" not in response.text
+
+
+async def test_formats_are_told_by_the_bytes(client: httpx.AsyncClient) -> None:
+    for format_ in ("PNG", "JPEG", "WEBP", "GIF", "BMP"):
+        data = encoded(Image.new("L", (40, 40), 50), format_)
+        response = await client.post("/classify?model=brightness", content=data, headers=PNG)
+        assert response.json()["results"][0]["label"] == "5", format_

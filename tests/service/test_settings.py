@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import ENV_PREFIX, Settings, SettingsError, read_settings
+
+
+def test_the_defaults_clients_rely_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(ENV_PREFIX + name.upper(), raising=False)
+    settings = read_settings()
+    assert (settings.host, settings.port, settings.provider) == ("127.0.0.1", 8000, "auto")
+    assert (settings.classify_model, settings.segment_model) == ("digits", "streets")
+    assert settings.models_dir == Path(__file__).resolve().parents[2] / "models"
+    assert settings.max_body_bytes == 10_000_000
+    assert settings.max_body_memory_bytes == 256_000_000
+    assert settings.max_pictures_per_request == 32
+    assert settings.picture_limits.max_pixels == 25_000_000
+    assert settings.max_batch_size("segmentation", "cpu") == 1
+    assert settings.max_batch_size("segmentation", "cuda") > 1
+
+
+def test_every_setting_is_read_and_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGHTLINE_PORT", "9000")
+    monkeypatch.setenv("SIGHTLINE_SEGMENT_MAX_BATCH_SIZE", "3")
+    settings = read_settings()
+    assert settings.port == 9000
+    assert settings.max_batch_size("segmentation", "cpu") == 3
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        Settings().port = 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PORT", "70000"), ("PORT", "http"), ("PROVIDER", "tpu"), ("MAX_PIXELS", "-1"), ("REQUEST_TIMEOUT_S", "0")],
+)
+def test_a_bad_value_is_one_line_naming_the_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"SIGHTLINE_{name}", value)
+    with pytest.raises(SettingsError) as failure:
+        read_settings()
+    message = str(failure.value)
+    assert message.startswith(f"SIGHTLINE_{name}={value}: ")
+    assert "\n" not in message
+
+
+def test_a_queue_that_no_full_request_fits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGHTLINE_SEGMENT_MAX_QUEUE_SIZE", "16")
+    with pytest.raises(SettingsError, match="a queue of 16 could never take"):
+        read_settings()
