@@ -21,7 +21,7 @@ def test_unpooling_puts_values_where_torch_does_even_on_ties(seed: int) -> None:
     assert torch.equal(pooled, expected_pooled)
     # The decoder's values are not the pooled ones: distinct everywhere, so a wrong place cannot hide.
     decoder = torch.arange(1, pooled.numel() + 1).reshape(pooled.shape).float()
-    assert torch.equal(max_unpool(decoder, positions), F.max_unpool2d(decoder, indices, [2]))
+    assert torch.equal(max_unpool(decoder, positions), F.max_unpool2d(decoder, indices, [2, 2]))
 
 
 def test_comparing_with_the_upsampled_maximum_would_be_wrong() -> None:
