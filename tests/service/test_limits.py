@@ -1,0 +1,262 @@
+"""What a request may not do, without a socket: the messages an ASGI server would pass are played by hand."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from starlette.types import Message
+
+from tests.service.conftest import Serve, Service, grey_png
+
+HALF = {"type": "http.request", "body": b"the first half", "more_body": True}
+
+
+WAITING = {"transfer-encoding": "chunked", "expect": "100-continue"}
+
+
+def whole(body: bytes) -> Message:
+    return {"type": "http.request", "body": body, "more_body": False}
+
+
+@dataclass
+class Exchange:
+    """A request whose messages come from `incoming`, and what was answered."""
+
+    app: Any
+    path: str = "/classify?model=brightness"
+    headers: dict[str, str] = field(default_factory=lambda: {"transfer-encoding": "chunked"})
+    incoming: "asyncio.Queue[Message]" = field(default_factory=asyncio.Queue)
+    received: int = 0
+    status: int = 0
+    answer_headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    async def play(self, *messages: Message) -> "Exchange":
+        for message in messages:
+            self.incoming.put_nowait(message)
+        path, _, query = self.path.partition("?")
+        announced = {"content-type": "image/png"} | self.headers
+        headers = [(name.encode(), value.encode()) for name, value in announced.items()]
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "headers": headers,
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 2),
+        }
+        await self.app(scope, self.receive, self.send)
+        return self
+
+    async def receive(self) -> Message:
+        message = await self.incoming.get()
+        self.received += 1
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.answer_headers = {name.decode(): value.decode() for name, value in message["headers"]}
+        else:
+            self.body += message.get("body", b"")
+
+    @property
+    def problem(self) -> str:
+        """The end of the problem's type."""
+        assert self.answer_headers["content-type"] == "application/problem+json"
+        name: str = orjson.loads(self.body)["type"].removeprefix("urn:sightline:problem:")
+        return name
+
+
+@contextmanager
+def engine_held(service: Service, model: str = "brightness") -> Iterator[None]:
+    """While this lasts the model's engine answers nothing."""
+    release = threading.Event()
+    service.pipeline.models.by_name[model].engine._thread.submit(release.wait)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        release.set()
+
+
+@asynccontextmanager
+async def full_queue(service: Service) -> AsyncIterator[None]:
+    """While this lasts one batch runs and the queue of `brightness` is full."""
+    batcher = service.pipeline.models.by_name["brightness"].batcher
+    with engine_held(service):
+        tasks = []
+        while batcher.queue_size < batcher.max_queue_size:
+            tasks.append(asyncio.create_task(Exchange(service.app).play(whole(grey_png(50)))))
+            await settled()  # so small a picture is decoded on the loop
+        yield
+    assert [(await task).status for task in tasks] == [200] * len(tasks)
+
+
+async def settled() -> None:
+    """Let everything that needs no thread go on."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+SMALL_QUEUE = {
+    "classify_max_queue_size": 2,
+    "segment_max_queue_size": 2,
+    "max_pictures_per_request": 2,
+    "classify_max_batch_size": 1,
+}
+
+
+async def test_a_full_service_refuses_before_it_reads_the_body(serve: Serve) -> None:
+    async with serve(**SMALL_QUEUE) as service, full_queue(service):
+        refused = await Exchange(service.app, headers=WAITING).play()
+        assert (refused.status, refused.problem) == (503, "overloaded")
+        assert refused.answer_headers["retry-after"] == "1"
+        assert refused.received == 0
+        assert (await service.client.get("/readyz")).status_code == 200, "saturated is not dead"
+        assert (await service.client.get("/healthz")).status_code == 200
+
+
+async def test_what_is_left_of_a_refused_body_is_thrown_away(serve: Serve) -> None:
+    async with serve(**SMALL_QUEUE) as service, full_queue(service):
+        exchange = Exchange(service.app, headers={"content-length": "5000000"})
+        chunk = {"type": "http.request", "body": bytes(1 << 18), "more_body": True}
+        await exchange.play(*[chunk] * 20)
+        assert exchange.status == 503
+        assert exchange.answer_headers["connection"] == "close"
+        assert exchange.received == 4, "at most 1 MiB"
+
+
+async def test_a_small_body_that_has_arrived_leaves_the_connection_open(serve: Serve) -> None:
+    async with serve(**SMALL_QUEUE) as service, full_queue(service):
+        picture = grey_png(50)
+        exchange = Exchange(service.app, headers={"content-length": str(len(picture))})
+        await exchange.play(whole(picture))
+        assert exchange.status == 503
+        assert "connection" not in exchange.answer_headers
+        assert exchange.received == 1
+
+
+async def test_the_deadline(serve: Serve) -> None:
+    async with serve(request_timeout_s=0.05) as service:
+        with engine_held(service):
+            late = await Exchange(service.app).play(whole(grey_png(50)))
+        assert (late.status, late.problem) == (504, "deadline-exceeded")
+        assert (await Exchange(service.app).play(whole(grey_png(50)))).status == 200
+
+
+async def test_a_client_that_leaves_takes_its_picture_out_of_the_queue(serve: Serve) -> None:
+    async with serve(classify_max_batch_size=1) as service:
+        batcher = service.pipeline.models.by_name["brightness"].batcher
+        runs: list[int] = []
+        run = batcher._run
+
+        async def count(items: Any) -> Any:
+            runs.append(len(items))
+            return await run(items)
+
+        batcher._run = count
+        with engine_held(service):
+            first = asyncio.create_task(Exchange(service.app).play(whole(grey_png(50))))
+            await settled()
+            assert runs == [1]
+            leaver = Exchange(service.app)
+            leaving = asyncio.create_task(leaver.play(whole(grey_png(50))))
+            await settled()
+            assert batcher.queue_size == 1
+            leaver.incoming.put_nowait({"type": "http.disconnect"})
+            await leaving
+            assert leaver.status == 499
+        assert (await first).status == 200
+        assert (await Exchange(service.app).play(whole(grey_png(50)))).status == 200
+        assert runs == [1, 1]
+
+
+async def test_a_client_that_leaves_while_it_sends(serve: Serve) -> None:
+    async with serve() as service:
+        exchange = await Exchange(service.app).play(HALF, {"type": "http.disconnect"})
+        assert exchange.status == 499
+        assert service.pipeline._budget.used_bytes == 0
+
+
+async def test_the_budget_of_all_bodies(serve: Serve) -> None:
+    async with serve(max_body_memory_bytes=1000) as service:
+        waiting = Exchange(service.app)
+        task = asyncio.create_task(waiting.play({"type": "http.request", "body": bytes(900), "more_body": True}))
+        await settled()
+        assert service.pipeline._budget.used_bytes == 900
+        refused = await Exchange(service.app).play(whole(bytes(101)))
+        assert (refused.status, refused.problem) == (503, "overloaded")
+        assert service.pipeline._budget.used_bytes == 900
+        waiting.incoming.put_nowait({"type": "http.disconnect"})
+        await task
+        assert service.pipeline._budget.used_bytes == 0
+        assert (await Exchange(service.app).play(whole(grey_png(50)))).status == 200
+
+
+async def test_a_claimed_length_takes_no_budget(serve: Serve) -> None:
+    async with serve(max_body_memory_bytes=1000) as service:
+        claims = [Exchange(service.app, headers={"content-length": "999"}) for _ in range(5)]
+        tasks = [asyncio.create_task(claim.play()) for claim in claims]
+        await settled()
+        assert (await Exchange(service.app).play(whole(grey_png(50)))).status == 200
+        for claim in claims:
+            claim.incoming.put_nowait({"type": "http.disconnect"})
+        await asyncio.gather(*tasks)
+
+
+async def test_the_queue_for_decoding(serve: Serve) -> None:
+    release = threading.Event()
+    async with serve(max_decode_queue_size=32, decode_threads=1) as service:
+        workers = service.pipeline._workers
+        held = asyncio.create_task(workers.run_all([release.wait] * 33))
+        await settled()
+        refused = await Exchange(service.app, headers=WAITING).play()
+        assert (refused.status, refused.problem, refused.received) == (503, "overloaded", 0)
+        release.set()
+        await held
+        assert (await Exchange(service.app).play(whole(grey_png(50)))).status == 200
+        assert workers.pending == 0
+
+
+async def test_draining_answers_what_is_in_flight_and_ends_the_rest(serve: Serve) -> None:
+    async with serve() as service:
+        finishing, stalled = Exchange(service.app), Exchange(service.app)
+        tasks = [asyncio.create_task(each.play(HALF)) for each in (finishing, stalled)]
+        await settled()
+        drain = asyncio.create_task(service.pipeline.in_flight.drain(0.2))
+        await settled()
+        refused = await Exchange(service.app).play(whole(grey_png(50)))
+        assert (refused.status, refused.problem) == (503, "unavailable")
+        finishing.incoming.put_nowait(whole(b""))
+        await drain
+        await asyncio.gather(*tasks)
+        assert finishing.status == 415, "it was answered, if only to say that this is no picture"
+        assert (stalled.status, stalled.problem) == (503, "unavailable")
+        assert stalled.answer_headers["connection"] == "close"
+
+
+async def test_a_storm_of_leavers_leaves_nothing_behind(serve: Serve) -> None:
+    async with serve() as service:
+
+        async def leave(n: int) -> None:
+            exchange = Exchange(service.app)
+            task = asyncio.create_task(exchange.play(whole(grey_png(50, (200, 200)))))
+            for _ in range(n):
+                await asyncio.sleep(0)
+            exchange.incoming.put_nowait({"type": "http.disconnect"})
+            await task
+
+        await asyncio.gather(*(leave(n) for n in range(100)))
+        assert service.pipeline._budget.used_bytes == 0
+        assert not service.pipeline.in_flight._lives
+        assert (await Exchange(service.app).play(whole(grey_png(50)))).status == 200
+        assert service.pipeline.models.healthy
