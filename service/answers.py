@@ -37,7 +37,7 @@ async def classify(pipeline: Pipeline, job: Job, *, top_k: int, output: Classify
     outputs = await pipeline.infer(job, prepared)
     with job.timings.measure("draw"):
         results = [
-            {"filename": upload.filename, **_ranking(probabilities, job.manifest, top_k), "box": each.region}
+            {"filename": upload.filename, **_ranking(probabilities, each, job.manifest, top_k)}
             for upload, each, probabilities in zip(job.uploads, prepared, outputs, strict=True)
         ]
         return _json_reply(job.manifest, results)
@@ -70,10 +70,10 @@ async def segment(pipeline: Pipeline, job: Job, *, output: SegmentOutput) -> Rep
     return _json_reply(manifest, results)
 
 
-def _ranking(probabilities: NDArray[np.float32], manifest: Manifest, top_k: int) -> dict[str, Any]:
+def _ranking(probabilities: NDArray[np.float32], prepared: Prepared, manifest: Manifest, top_k: int) -> dict[str, Any]:
     order = np.argsort(-probabilities, kind="stable")[:top_k]
     top = [{"label": manifest.classes[i].name, "probability": round(float(probabilities[i]), _DECIMALS)} for i in order]
-    return {**top[0], "top": top}
+    return {**top[0], "box": prepared.region, "top": top}
 
 
 def _description(labels: NDArray[np.uint8], manifest: Manifest) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from service.pipeline import Pipeline
 
 
-def _pipeline(request: Request) -> Pipeline:
+async def _pipeline(request: Request) -> Pipeline:  # FastAPI calls a plain function on a thread
     pipeline: Pipeline = request.app.state.pipeline
     return pipeline
 

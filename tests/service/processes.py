@@ -1,0 +1,137 @@
+"""`python -m service` as its own process, and a socket to say things to it that no HTTP library would."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import orjson
+
+ROOT = Path(__file__).resolve().parents[2]
+_READY = "Sightline is ready on http://"
+
+
+@dataclass
+class Running:
+    """A service that said it is ready."""
+
+    process: subprocess.Popen[str]
+    host: str
+    port: int
+    announcement: str
+
+    def stop(self, timeout_s: float = 20) -> int:
+        """SIGTERM, and the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+    def connect(self) -> "Connection":
+        return Connection.to(self.host, self.port)
+
+
+def launch(**settings: object) -> subprocess.Popen[str]:
+    """Start `python -m service` with settings named as in `Settings`, and no others."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
+    environment |= {f"SIGHTLINE_{name.upper()}": str(value) for name, value in settings.items()}
+    return subprocess.Popen(
+        [sys.executable, "-m", "service"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@contextmanager
+def running(**settings: object) -> Iterator[Running]:
+    """A service on a port of its own, killed at the end if it still runs."""
+    process = launch(**({"port": 0, "provider": "cpu"} | settings))
+    assert process.stdout
+    assert process.stderr
+    try:
+        first = process.stdout.readline()
+        if not first.startswith(_READY):
+            raise AssertionError(f"{first!r} came first, and then: {process.stderr.read()}")
+        host, port = first.removeprefix(_READY).strip().rsplit(":", 1)
+        yield Running(process, host, int(port), first + process.stdout.readline())
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@dataclass
+class Reply:
+    """An HTTP/1.1 answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def problem(self) -> str:
+        """The end of the problem's type; fails where the answer is none."""
+        assert self.headers["content-type"] == "application/problem+json", self
+        answer = orjson.loads(self.body)
+        assert answer["status"] == self.status
+        name: str = answer["type"].removeprefix("urn:sightline:problem:")
+        return name
+
+
+class Connection:
+    """One TCP connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._reader = connection.makefile("rb")
+
+    @classmethod
+    def to(cls, host: str, port: int) -> "Connection":
+        return cls(socket.create_connection((host, port), timeout=15))
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def post(self, path: str, body: bytes, content_type: str = "image/png") -> "Reply":
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+        self.send(head.encode() + body)
+        return self.reply()
+
+    def get(self, path: str) -> "Reply":
+        self.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        return self.reply()
+
+    def reply(self) -> Reply:
+        status = int(self._reader.readline().split()[1])
+        headers: dict[str, str] = {}
+        while line := self._reader.readline().strip():
+            name, _, value = line.decode().partition(":")
+            headers[name.lower()] = value.strip()
+        return Reply(status, headers, self._reader.read(int(headers["content-length"])))
+
+    def seconds_until_closed(self) -> float:
+        """How long the other side takes to close; a reset is a close."""
+        started_at = time.monotonic()
+        try:
+            while self._reader.read(1):
+                pass
+        except ConnectionResetError:
+            pass
+        return time.monotonic() - started_at
+
+    def close(self) -> None:
+        self._reader.close()
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

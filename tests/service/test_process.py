@@ -1,0 +1,163 @@
+"""The process: how it starts, what it says when it cannot, and how it ends."""
+
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import orjson
+import pytest
+
+from service.engine import OnnxEngine
+from service.errors import UnavailableError
+from service.server import main
+from tests.service import tiny_models
+from tests.service.conftest import grey_png
+from tests.service.processes import ROOT, Connection, Reply, launch, running
+
+HALF_A_REQUEST = (
+    b"POST /classify?model=brightness HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
+)
+
+
+def failure(**settings: object) -> tuple[int, str]:
+    """The exit code of a start that fails, and the one line that says why."""
+    process = launch(**settings)
+    out, err = process.communicate(timeout=60)
+    assert out == "", "ready is not said before it is true"
+    assert "Traceback" not in err
+    (line,) = [line for line in err.splitlines() if line.startswith("sightline: ")]
+    return process.returncode, line.removeprefix("sightline: ")
+
+
+def test_it_says_where_it_is_and_ends_when_told(models_dir: Path) -> None:
+    with running(models_dir=models_dir) as service:
+        assert f"curl -F file=@examples/seven.png http://127.0.0.1:{service.port}/classify" in service.announcement
+        with service.connect() as connection:
+            assert connection.get("/readyz").status == 200
+            models = orjson.loads(connection.get("/models").body)["models"]
+        assert [model["manifest"]["name"] for model in models] == ["brightness", "digits", "streets"]
+        assert service.stop() == 0
+
+
+def test_what_is_in_flight_is_finished(models_dir: Path) -> None:
+    """Two half-sent pictures when SIGTERM comes: one goes on and is answered, the other is told to come back."""
+    picture = grey_png(50)
+    with running(models_dir=models_dir, shutdown_grace_s=2) as service:
+        with service.connect() as finishing, service.connect() as stalled, service.connect() as idle:
+            for connection in (finishing, stalled):
+                connection.send(HALF_A_REQUEST % len(picture) + picture[:20])
+            assert idle.get("/healthz").status == 200
+            service.process.terminate()
+            idle.seconds_until_closed()
+            with pytest.raises(ConnectionRefusedError):
+                service.connect()
+            finishing.send(picture[20:])
+            reply = finishing.reply()
+            assert reply.status == 200
+            assert reply.headers["connection"] == "close"
+            refused = stalled.reply()
+            assert (refused.status, refused.problem) == (503, "unavailable")
+            assert refused.headers["retry-after"] == "1"
+        assert service.process.wait(10) == 0
+
+
+def test_a_port_that_is_taken(models_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, line = failure(models_dir=models_dir, port=port)
+    assert code == 1
+    assert line == f"cannot listen on 127.0.0.1:{port}: Address already in use (SIGHTLINE_HOST, SIGHTLINE_PORT)"
+
+
+def test_a_setting_that_is_wrong() -> None:
+    code, line = failure(port="http")
+    assert code == 2
+    assert line.startswith("SIGHTLINE_PORT=http: ")
+
+
+def test_cuda_where_there_is_none(models_dir: Path) -> None:
+    code, line = failure(models_dir=models_dir, provider="cuda", port=0)
+    assert code == 1
+    assert "no CUDA provider" in line
+
+
+def test_a_model_file_that_is_damaged(tmp_path: Path, models_dir: Path) -> None:
+    folder = shutil.copytree(models_dir, tmp_path / "models")
+    path = folder / "streets.fp16.onnx"
+    path.write_bytes(path.read_bytes()[:-30])
+    assert failure(models_dir=folder, port=0) == (1, f"{path}: cut short, or not an ONNX model")
+
+
+def test_a_model_that_cannot_run(tmp_path: Path) -> None:
+    model = tiny_models.classifier(tiny_models.metadata(), nan_on_black=True)
+    path = tiny_models.save(model, tmp_path / "digits.fp32.onnx")
+    code, line = failure(models_dir=tmp_path, port=0)
+    assert code == 1
+    assert line.startswith(f"{path}: a first run of 1 failed: ")
+
+
+def test_help_lists_the_settings() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-m", "service", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "SIGHTLINE_PORT=8000" in answer.stdout
+
+
+def run_pretending(pretence: str) -> tuple[int, str]:
+    """The exit code and the last words of `python -m service` after some Python has changed the world."""
+    program = f"import runpy, sys; {pretence}; runpy.run_module('service', run_name='__main__')"
+    answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    return answer.returncode, answer.stderr
+
+
+def test_an_old_python_gets_one_line() -> None:
+    """The check runs before anything that an older Python could not compile."""
+    code, err = run_pretending("sys.version_info = (3, 9, 1); sys.version = '3.9.1 (main)'")
+    assert (code, err) == (1, "Sightline needs Python 3.11 or newer; this is 3.9.1.\n")
+
+
+def test_a_missing_package_gets_one_line() -> None:
+    code, err = run_pretending("sys.modules['onnxruntime'] = None")
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert err.startswith("Sightline needs the package onnxruntime")
+
+
+@pytest.fixture
+def signals_restored() -> Iterator[None]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals_restored")
+def test_a_lost_engine_ends_the_process_for_a_supervisor_to_see(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lose(*_: object) -> None:
+        raise UnavailableError("The service lost its GPU and is being restarted.")
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    replies: list[Reply] = []
+
+    def post() -> None:
+        while not replies:
+            with suppress(ConnectionRefusedError), Connection.to("127.0.0.1", port) as connection:
+                replies.append(connection.post("/classify?model=brightness", grey_png(50)))
+
+    monkeypatch.setattr(OnnxEngine, "run", lose)
+    for name, value in {"MODELS_DIR": models_dir, "PORT": port, "PROVIDER": "cpu"}.items():
+        monkeypatch.setenv(f"SIGHTLINE_{name}", str(value))
+    client = threading.Thread(target=post)
+    client.start()
+    code = main([])
+    client.join()
+    assert (replies[0].status, replies[0].problem) == (503, "unavailable")
+    assert code == 1
