@@ -18,18 +18,17 @@ from starlette.requests import Request
 
 from service.batching import Answer
 from service.bodies import BodyBudget, read_body
-from service.errors import BodyTimeoutError, DeadlineExceededError, InvalidRequestError, SightlineError
-from service.images import Prepared, decode, prepare, read_header
+from service.errors import BodyTimeoutError, DeadlineExceededError, InvalidRequestError
+from service.images import Prepared, decode
 from service.in_flight import InFlight
 from service.manifest import Manifest, Task
 from service.models import Model, Models
+from service.preparing import prepare_uploads
 from service.settings import Settings
 from service.uploads import Upload, read_uploads
 from service.workers import Workers
 
-# About a millisecond of decoding and preparing. Below it a thread hop costs as much as the work it would move.
-_INLINE_PIXELS = 16_384
-_INLINE_BYTES = 65_536  # few pixels can come in many bytes, all of which are looked at
+_DRAW_INLINE_PIXELS = 16_384  # drawing fewer takes about as long as the hop to a thread that would do it
 
 T = TypeVar("T")
 
@@ -127,14 +126,7 @@ class Pipeline:
             OverloadedError: too many pictures wait to be decoded.
         """
         with job.timings.measure("decode"):
-            costs = [_cost(upload) for upload in job.uploads]
-            calls = [_preparation(job, group, self._settings) for group in _groups(costs)]
-            if sum(costs) <= _INLINE_PIXELS:
-                groups = [call() for call in calls]
-            else:
-                self._workers.check_room(len(calls))
-                groups = await self._workers.run_all(calls)
-            return [prepared for group in groups for prepared in group]
+            return await prepare_uploads(job.uploads, job.manifest, self._settings.picture_limits, self._workers)
 
     async def infer(self, job: Job, prepared: Sequence[Prepared]) -> list[NDArray[Any]]:
         """The network's output for each picture; see `Engine.run` for what it is.
@@ -155,7 +147,7 @@ class Pipeline:
         """`draw` each picture and its labels: in threads where they are large, else where it stands."""
         with job.timings.measure("draw"):
             calls = [partial(draw, *pair) for pair in pairs]
-            if sum(each.width * each.height for each, _ in pairs) <= _INLINE_PIXELS:
+            if sum(each.width * each.height for each, _ in pairs) <= _DRAW_INLINE_PIXELS:
                 return [call() for call in calls]
             return await self._workers.run_all(calls)
 
@@ -168,54 +160,3 @@ class Pipeline:
         await self.in_flight.drain(grace_s)
         await self.models.close(grace_s=0)
         self._workers.close()
-
-
-def _cost(upload: Upload) -> int:
-    """Pixels to decode, as the header promises; where even looking takes long, enough not to do it here."""
-    if len(upload.data) > _INLINE_BYTES:
-        return _INLINE_PIXELS + 1
-    try:
-        return read_header(upload.data).pixels
-    except SightlineError:
-        return 0  # decoding says what is wrong with it
-
-
-def _groups(costs: Sequence[int]) -> list[range]:
-    """Neighbouring pictures, by index, that together are worth one hop to a thread."""
-    groups: list[range] = []
-    start = total = 0
-    for index, cost in enumerate(costs):
-        total += cost
-        if total > _INLINE_PIXELS:
-            groups.append(range(start, index + 1))
-            start, total = index + 1, 0
-    if start < len(costs):
-        groups.append(range(start, len(costs)))
-    return groups
-
-
-def _preparation(job: Job, group: range, settings: Settings) -> Callable[[], list[Prepared]]:
-    limits, manifest = settings.picture_limits, job.manifest
-
-    def prepare_group() -> list[Prepared]:
-        prepared = []
-        for index in group:
-            with _naming(job.uploads, index):
-                picture = decode(job.uploads[index].data, limits)
-                prepared.append(prepare(picture, manifest.input, manifest.preparation))
-        return prepared
-
-    return prepare_group
-
-
-@contextmanager
-def _naming(uploads: Sequence[Upload], index: int) -> Iterator[None]:
-    """An error about one picture of several says which one."""
-    try:
-        yield
-    except SightlineError as error:
-        if len(uploads) == 1:
-            raise
-        filename = uploads[index].filename
-        name = f" ({filename[:100]!r})" if filename else ""
-        raise type(error)(f"Picture {index + 1} of {len(uploads)}{name}: {error}") from error

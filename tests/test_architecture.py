@@ -24,6 +24,7 @@ SERVICE: dict[str, set[str]] = {
     "artifacts": {"errors", "manifest"},
     "providers": {"errors", "manifest"},
     "engine": {"artifacts", "errors", "manifest", "providers"},
+    "preparing": {"errors", "images", "manifest", "uploads", "workers"},
     "models": {"artifacts", "batching", "engine", "errors", "manifest", "providers", "settings"},
     "pipeline": {
         "batching",
@@ -33,6 +34,7 @@ SERVICE: dict[str, set[str]] = {
         "in_flight",
         "manifest",
         "models",
+        "preparing",
         "settings",
         "uploads",
         "workers",

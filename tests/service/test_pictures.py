@@ -199,7 +199,7 @@ async def test_a_mistake_in_the_service_is_a_problem_too(serve: Serve, monkeypat
     def fail(*_: object) -> Prepared:
         raise ZeroDivisionError("secret details")
 
-    monkeypatch.setattr("service.pipeline.prepare", fail)
+    monkeypatch.setattr("service.preparing.prepare", fail)
     async with serve() as service:
         response = await service.client.post("/classify", content=digit_png(), headers=PNG)
         problem(response, 500, "internal-error", "The service failed")
