@@ -1,10 +1,11 @@
 import base64
+from collections.abc import Callable, Sequence
 from io import BytesIO
 
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageOps
 
 from service.images import Prepared
 from service.schemas import ClassifyAnswer, SegmentAnswer
@@ -211,3 +212,36 @@ async def test_formats_are_told_by_the_bytes(client: httpx.AsyncClient) -> None:
         data = encoded(Image.new("L", (40, 40), 50), format_)
         response = await client.post("/classify?model=brightness", content=data, headers=PNG)
         assert response.json()["results"][0]["label"] == "5", format_
+
+
+def mnist_like() -> Image.Image:
+    """A bar in MNIST's form: 20 pixels high, white on black, its centre of mass in the middle."""
+    picture = Image.new("L", (28, 28), 0)
+    picture.paste(255, (13, 4, 16, 24))
+    return picture
+
+
+async def test_only_what_needs_no_work_stays_on_the_loop(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    hops: list[int] = []
+    async with serve() as service:
+        workers = service.pipeline._workers
+        run_all = workers.run_all
+
+        async def count(calls: Sequence[Callable[[], object]]) -> list[object]:
+            hops.append(len(calls))
+            return await run_all(calls)
+
+        monkeypatch.setattr(workers, "run_all", count)
+        ready, negative = encoded(mnist_like()), encoded(ImageOps.invert(mnist_like()))
+        elsewhere = encoded(ImageChops.offset(mnist_like(), 5, 0))
+        for pictures, expected in (
+            ([ready], []),
+            ([negative] * 20, []),
+            ([elsewhere], [1]),
+            ([ready] * 32, [2]),
+            ([ready, digit_png(), digit_png()], [2]),
+        ):
+            hops.clear()
+            response = await service.client.post("/classify", files=file_parts(*pictures))
+            assert response.status_code == 200, response.text
+            assert hops == expected
