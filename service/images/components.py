@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from service.images.filtering import FloatMap
+
 BoolMap = npt.NDArray[np.bool_]
-FloatMap = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,8 @@ class Components:
 
     def sums(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """The sum of `values` (height×width) over each component."""
-        return np.bincount(self.labels.ravel(), values.ravel(), minlength=len(self.areas) + 1)[1:]
+        sums = np.bincount(self.labels.ravel(), values.ravel(), minlength=len(self.areas) + 1)
+        return sums[1:].astype(np.float64)
 
 
 def connected_components(mask: BoolMap) -> Components:
@@ -70,24 +72,26 @@ def _joined(
             root = root[root]
 
 
-def distance_to_off(mask: BoolMap, limit: int) -> FloatMap:
-    """For each pixel the Euclidean distance to the nearest unset one, at most `limit`; outside counts as unset.
+def distance_to(targets: BoolMap, limit: int) -> FloatMap:
+    """For each pixel the Euclidean distance in pixels to the nearest set one of `targets`, at most `limit`.
 
-    Separable (Felzenszwalb & Huttenlocher 2012), with the second pass cut off at `limit`.
+    Row by row, then down the columns (Felzenszwalb & Huttenlocher 2012), both cut off at `limit`.
     """
-    padded = np.pad(mask, limit)
-    along = np.where(padded, limit, 0).astype(np.float32)
-    for step in range(1, limit):
-        near = ~padded[:, limit:-limit]
-        left, right = np.roll(near, step, 1), np.roll(near, -step, 1)
-        left[:, :step], right[:, -step:] = True, True
-        inner = along[:, limit:-limit]
-        inner[(left | right) & (inner > step)] = step
+    height, width = targets.shape
+    padded = np.pad(targets, limit)
+    along = np.full((height + 2 * limit, width), limit, np.float32)
+    for step in range(limit - 1, -1, -1):  # nearer ones overwrite farther ones
+        left, right = padded[:, limit - step :][:, :width], padded[:, limit + step :][:, :width]
+        along[left | right] = step
     squared = along * along
-    best = squared[limit:-limit].copy()
+    best = squared[limit : limit + height].copy()
     for step in range(1, limit):
-        shifted = np.minimum(
-            squared[limit - step : -limit - step], squared[limit + step : squared.shape[0] - limit + step]
-        )
-        np.minimum(best, shifted + step * step, out=best)
-    return np.sqrt(np.minimum(best, limit * limit))[:, limit:-limit]
+        above, below = squared[limit - step :][:height], squared[limit + step :][:height]
+        np.minimum(best, np.minimum(above, below) + step * step, out=best)
+    distance: FloatMap = np.sqrt(np.minimum(best, limit * limit))
+    return distance
+
+
+def distance_inside(mask: BoolMap, limit: int) -> FloatMap:
+    """For each set pixel the distance to the nearest unset one, at most `limit`; outside counts as unset."""
+    return distance_to(~np.pad(mask, 1), limit)[1:-1, 1:-1]

@@ -4,9 +4,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.images.components import FloatMap
+from service.images.components import BoolMap, distance_inside, distance_to
+from service.images.filtering import FloatMap, resized, trimmed
 
-_SIDE, _BOX = 28, 20
+SIDE, BOX = 28, 20
+"""MNIST's field and the box within it that a digit is scaled to fit, in pixels."""
+
+FINE = 8
+"""How many pixels of the fine mask make one of MNIST's."""
+
+_THINNEST, _THICKEST = 2.1, 4.2  # MNIST's own stroke widths: 5% of its digits are thinner, 5% thicker
 
 
 def is_mnist_form(grey: npt.NDArray[np.uint8]) -> bool:
@@ -18,36 +25,64 @@ def is_mnist_form(grey: npt.NDArray[np.uint8]) -> bool:
     rows, columns = np.nonzero(grey.any(1))[0], np.nonzero(grey.any(0))[0]
     if len(rows) == 0 or grey.max() < 254 or np.count_nonzero(grey) > grey.size / 2:
         return False
-    if max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1 not in (_BOX - 1, _BOX):
+    if max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1 not in (BOX - 1, BOX):
         return False
-    return bool(np.all(np.abs(_center_of_mass(grey) - _SIDE / 2) < 0.53))
+    return bool(np.all(np.abs(np.subtract(_center_of_mass(grey.astype(np.float32)), SIDE / 2)) < 0.53))
 
 
-def render(ink: FloatMap) -> npt.NDArray[np.uint8]:
-    """The ink (height×width, ≥ 0, 0 where there is none) as uint8 28×28 in MNIST's form.
+def render(mask: BoolMap) -> npt.NDArray[np.uint8]:
+    """A digit's mask (height×width, any size, its longer side well above 20) as uint8 28×28 in MNIST's form.
 
-    Its bounding box is scaled to fit 20×20, keeping its proportions, and placed so that the centre of mass comes to
-    the centre of the field (LeCun, Cortes, Burges: the MNIST database, "normalized to fit in a 20x20 pixel box …").
+    MNIST was made so from NIST's black-and-white scans: the bounding box scaled to fit 20×20, keeping its proportions,
+    the grey levels being the area covered, and the centre of mass put at the centre of the field (LeCun, Cortes,
+    Burges: The MNIST database of handwritten digits). Strokes far thinner or thicker than MNIST's are brought near.
     """
-    rows, columns = np.nonzero(ink.any(1))[0], np.nonzero(ink.any(0))[0]
-    crop = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    crop = np.clip(crop / np.percentile(crop[crop > 0], 80) * 255, 0, 255)
-    height, width = crop.shape
-    scale = _BOX / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = np.asarray(Image.fromarray(crop.astype(np.uint8)).resize(size, Image.Resampling.BOX))
-    field = np.zeros((_SIDE, _SIDE), np.uint8)
+    fine = with_usual_strokes(_scaled_to_box(mask))
+    height, width = fine.shape
+    scale = BOX / max(height, width)
+    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+    small = resized(fine.astype(np.float32), rows, columns, Image.Resampling.BOX)
     center_y, center_x = _center_of_mass(small)
-    top = int(np.clip(round(_SIDE / 2 - center_y), 0, _SIDE - size[1]))
-    left = int(np.clip(round(_SIDE / 2 - center_x), 0, _SIDE - size[0]))
-    field[top : top + size[1], left : left + size[0]] = small
+    top = min(max(round(SIDE / 2 - center_y), 0), SIDE - rows)
+    left = min(max(round(SIDE / 2 - center_x), 0), SIDE - columns)
+    field = np.zeros((SIDE, SIDE), np.uint8)
+    field[top : top + rows, left : left + columns] = np.rint(small * 255)
     return field
 
 
-def _center_of_mass(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+def stroke_width(mask: BoolMap) -> float:
+    """The mean width of the strokes in pixels: across a stroke the distance to its edge averages a quarter of it."""
+    distances = distance_inside(mask, max(2, min(max(mask.shape) // 2, 64)))
+    return 4 * float(distances[mask].mean())
+
+
+def with_usual_strokes(mask: BoolMap) -> BoolMap:
+    """The mask, cut to its bounding box, its strokes widened or narrowed towards what MNIST has.
+
+    `mask` is at the fine scale, its longer side 160. A pen on a large sheet would otherwise vanish at 20 pixels.
+    """
+    width = stroke_width(mask) / FINE
+    wanted = min(max(width, _THINNEST), _THICKEST)
+    grow = (wanted - width) / 2 * FINE
+    limit = int(abs(grow)) + 2
+    if grow > 0.25:
+        return trimmed(distance_to(np.pad(mask, limit), limit + 1) <= grow)
+    if grow < -0.25:
+        thinner = distance_inside(mask, limit + 1) > -grow
+        return trimmed(thinner) if thinner.any() else mask
+    return trimmed(mask)
+
+
+def _scaled_to_box(mask: BoolMap) -> BoolMap:
+    cut = trimmed(mask)
+    scale = BOX * FINE / max(cut.shape)
+    height, width = (max(1, round(side * scale)) for side in cut.shape)
+    return resized(cut.astype(np.float32), height, width, Image.Resampling.BILINEAR) > 0.5
+
+
+def _center_of_mass(weights: FloatMap) -> tuple[float, float]:
     """Row and column, in pixel indices."""
-    weights = grey.astype(np.float64)
-    total = weights.sum()
-    return np.array(
-        [weights.sum(1) @ np.arange(grey.shape[0]) / total, weights.sum(0) @ np.arange(grey.shape[1]) / total]
-    )
+    total = weights.sum(dtype=np.float64)
+    row = weights.sum(1) @ np.arange(weights.shape[0]) / total
+    column = weights.sum(0) @ np.arange(weights.shape[1]) / total
+    return float(row), float(column)

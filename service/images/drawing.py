@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.images.preparation import on_white
+from service.images.compositing import on_white
 from service.manifest import ModelClass
 
 _OVERLAY_OPACITY = 0.5  # strong enough to tell neighbouring classes apart, weak enough to see the picture

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from service.images.compositing import on_white
 from service.images.digit_finding import find_digit
 from service.manifest import ModelInput
 
@@ -74,14 +75,6 @@ def fit_labels(labels: npt.NDArray[np.uint8], prepared: Prepared, preparation: s
         return labels
     fitted = Image.fromarray(labels).resize((prepared.width, prepared.height), Image.Resampling.NEAREST)
     return np.asarray(fitted)
-
-
-def on_white(picture: Image.Image) -> Image.Image:
-    """The picture as RGB, on white where it is transparent."""
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
 
 
 def _resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -1,0 +1,108 @@
+"""Ink against paper: which way in colour the ink lies from the paper, and how much of it each pixel has.
+
+All contrasts are relative to the paper's own brightness, because a shadow darkens ink and paper by the same factor.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFilter
+
+from service.images.filtering import FloatMap, box_blurred, opened, resized
+
+_LUMINANCE = np.array((0.299, 0.587, 0.114), np.float32)  # ITU-R BT.601, as Pillow's mode L
+_DARK = 24.0  # added to the paper's brightness, so that noise on black does not count as contrast
+_LEAST_CONTRAST = 0.035  # of the paper's brightness: about 8 of 255 levels on white paper
+_GRID = 72  # longest side in pixels of the grid on which the paper is estimated
+
+
+@dataclass(frozen=True, eq=False)
+class InkMap:
+    """How much ink each pixel has.
+
+    `amount` is float32 height×width: relative contrast in the ink's direction, 0 on paper. `noise` is its standard
+    deviation on the paper, in the same unit.
+    """
+
+    amount: FloatMap
+    noise: float
+
+    @property
+    def floor(self) -> float:
+        """The contrast below which nothing can be told from the paper."""
+        return max(4.0 * self.noise, _LEAST_CONTRAST)
+
+
+def ink_axis(samples: FloatMap) -> npt.NDArray[np.float32] | None:
+    """A unit vector in RGB along which ink and paper differ, either way; None when nothing stands out.
+
+    The paper is what most of a wide neighbourhood looks like (a median); the ink is what differs from it most, more in
+    the middle of the picture than at its border. `samples` are float32 height×width×3, 0…255.
+    """
+    height, width = samples.shape[:2]
+    grid = Image.fromarray(samples.astype(np.uint8)).resize((min(width, 48), min(height, 48)), Image.Resampling.BOX)
+    paper = np.asarray(grid.filter(ImageFilter.MedianFilter(25)), np.float32)
+    contrast = _contrast(samples, resized(paper, height, width, Image.Resampling.BILINEAR))
+    strength = np.abs(contrast).max(2)
+    strong = strength > max(4 * _noise(contrast).max(), _LEAST_CONTRAST)
+    if not strong.any():
+        return None
+    away = np.maximum(*np.meshgrid(np.abs(np.linspace(-1, 1, width)), np.abs(np.linspace(-1, 1, height))))
+    weights = (1.1 - away[strong]) ** 2
+    vectors = contrast[strong]
+    return np.linalg.eigh((vectors * weights[:, None]).T @ vectors)[1][:, -1].astype(np.float32)
+
+
+def ink_map(samples: FloatMap, direction: npt.NDArray[np.float32], stroke_width: float) -> InkMap:
+    """How much ink each pixel of `samples` (float32 height×width×3, 0…255) has.
+
+    The paper is estimated in each channel by an opening (or closing, as the ink lies) with a window that strokes of
+    `stroke_width` pixels vanish in; table tops, shadows and other wide things do not, and so count as paper.
+    """
+    height, width = samples.shape[:2]
+    step = max(1.0, max(height, width) / _GRID)
+    grid = resized(samples, max(1, round(height / step)), max(1, round(width / step)), Image.Resampling.BOX)
+    window = 2 * round((1.25 * stroke_width + 2) / step) + 3
+    signs = np.where(direction > 0, 1, -1).astype(np.float32)
+    planes = [box_blurred(opened(grid[:, :, c] * signs[c], window), 1) * signs[c] for c in range(3)]
+    paper = resized(np.stack(planes, 2), height, width, Image.Resampling.BILINEAR)
+    contrast = _contrast(samples, paper)
+    amount = contrast @ direction
+    noise = float(_noise(amount[:, :, None])[0])
+    return InkMap(np.maximum(amount, 0), noise)
+
+
+def energy_threshold(amount: FloatMap) -> float:
+    """Otsu's threshold between two classes of ink amounts, each pixel weighted by its amount.
+
+    The weight keeps the threshold among the inks where nearly all of a picture is paper (Otsu 1979 presumes classes of
+    like size).
+    """
+    top = float(np.percentile(amount, 99.9))
+    top = max(top, 0.5 * float(amount.max()))
+    counts, edges = np.histogram(amount, bins=128, range=(0, max(top, 1e-6)))
+    levels = (edges[:-1] + edges[1:]) / 2
+    weights = counts * levels
+    below = np.cumsum(weights)
+    sums = np.cumsum(weights * levels)
+    above = below[-1] - below
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
+    return float(edges[int(np.nanargmax(np.nan_to_num(between))) + 1])
+
+
+def _contrast(samples: FloatMap, paper: FloatMap) -> FloatMap:
+    contrast: FloatMap = (samples - paper) / ((paper @ _LUMINANCE)[:, :, None] + _DARK)
+    return contrast
+
+
+def _noise(values: FloatMap) -> npt.NDArray[np.float32]:
+    """The standard deviation of pixel noise in each channel.
+
+    From the median difference of neighbours, so that neither slopes nor a digit's edges count (for a Gaussian σ is
+    1.4826·MAD, and a difference has √2 times that).
+    """
+    if values.shape[1] < 2:
+        return np.zeros(values.shape[2], np.float32)
+    return (1.0484 * np.median(np.abs(np.diff(values, axis=1)), (0, 1))).astype(np.float32)
