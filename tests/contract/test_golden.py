@@ -1,0 +1,56 @@
+"""The service on the golden pictures: see `golden.py`."""
+
+import io
+import json
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.contract.golden import FOLDER
+
+DIGITS = sorted(
+    path for path in FOLDER.glob("digit-*.*") if path.with_suffix(".json").exists() and ".json" not in path.name
+)
+STREETS = sorted(path for path in FOLDER.glob("street-*.*") if ".labels" not in path.name)
+# JPEG decoders of other builds may differ by a level or two; everything else is exact.
+LEVELS = {".png": 0, ".jpg": 4}
+
+
+def test_the_golden_files_are_all_there() -> None:
+    assert len(DIGITS) == 5
+    assert len(STREETS) == 2
+
+
+def _open(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("path", [p for p in DIGITS if ".input" not in p.name], ids=lambda path: path.name)
+def test_digits_are_prepared_and_answered_as_at_export(service: httpx.Client, path: Path) -> None:
+    golden = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    answer = service.post("/classify", params={"top_k": 10}, content=path.read_bytes())
+    (result,) = answer.json()["results"]
+    assert result["box"] == pytest.approx(golden["box"], abs=LEVELS[path.suffix])
+    found = {each["label"]: each["probability"] for each in result["top"]}
+    expected = {str(digit): probability for digit, probability in enumerate(golden["probabilities"])}
+    assert found == pytest.approx(expected, abs=1e-4 if path.suffix == ".png" else 0.02)
+
+    seen = _open(service.post("/classify", params={"output": "input"}, content=path.read_bytes()).content)
+    expected_seen = _open(path.with_name(f"{path.stem}.input.png").read_bytes())
+    assert np.abs(seen.astype(int) - expected_seen).max() <= 8 * LEVELS[path.suffix]
+
+
+@pytest.mark.parametrize("path", STREETS, ids=lambda path: path.name)
+def test_streets_are_answered_as_at_export(service: httpx.Client, path: Path) -> None:
+    mask = _open(service.post("/segment", params={"output": "mask"}, content=path.read_bytes()).content)
+    expected = _open(path.with_name(f"{path.stem}.labels.png").read_bytes())
+    assert mask.shape == expected.shape
+    assert (mask == expected).mean() > (0.9999 if path.suffix == ".png" else 0.98)
+
+
+def test_a_golden_digit_in_mnists_form_passed_through_unchanged() -> None:
+    sent, seen = (_open((FOLDER / f"digit-mnist-form{suffix}.png").read_bytes()) for suffix in ("", ".input"))
+    assert np.array_equal(sent, seen)
