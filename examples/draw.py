@@ -3,6 +3,8 @@
 They are drawn, not photographed, so that anyone may use them for anything. Needs Pillow and NumPy.
 """
 
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ def draw_seven(seed: int = 7) -> Image.Image:
     random = np.random.default_rng(seed)
     size = (480, 640)
     # Bézier curves of one continuous stroke: the bar from left to right, then down in a slight bow, and the cross-bar.
-    strokes = [
+    strokes: list[list[Point]] = [
         [(128, 188), (205, 168), (290, 186), (352, 176)],
         [(352, 176), (318, 268), (262, 366), (232, 505)],
         [(208, 338), (250, 326), (298, 332), (334, 320)],
@@ -45,7 +47,7 @@ def _grid(size: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float6
     return rows / (size[1] - 1), columns / (size[0] - 1)
 
 
-def _bezier(points: list[Point], steps: int) -> list[Point]:
+def _bezier(points: Sequence[Point], steps: int) -> list[Point]:
     """Points along a cubic Bézier curve."""
     t = np.linspace(0, 1, steps)[:, None]
     a, b, c, d = (np.array(p, np.float64) for p in points)
@@ -137,7 +139,7 @@ class Street:
         """Fronts of houses along one side, from far to near."""
         colors: list[Color] = [(118, 92, 78), (146, 132, 112), (104, 84, 76), (128, 120, 112), (96, 76, 66)]
         depths = [0.03, 0.09, 0.17, 0.3, 0.52, 0.9, 1.5]
-        for i, (far, near) in enumerate(zip(depths, depths[1:], strict=False)):
+        for i, (far, near) in enumerate(pairwise(depths)):
             wall = side * 1.85
             height = 1.35 + 0.35 * float(self.random.random())
             color = colors[(i + (side > 0) * 2) % len(colors)]
