@@ -27,6 +27,11 @@ class Components:
         sums = np.bincount(self.labels.ravel(), values.ravel(), minlength=len(self.areas) + 1)
         return sums[1:].astype(np.float64)
 
+    def select(self, chosen: BoolMap) -> BoolMap:
+        """The mask of the `chosen` components (n of bool)."""
+        selected: BoolMap = np.concatenate([[False], chosen])[self.labels]
+        return selected
+
 
 def connected_components(mask: BoolMap) -> Components:
     """Label `mask` (height×width) by the runs of its rows, joined where they touch, corners included."""
@@ -70,6 +75,20 @@ def _joined(
         np.minimum.at(root, b, lowest)
         while not np.array_equal(root, root[root]):
             root = root[root]
+
+
+def dilated(mask: BoolMap, radius: int) -> BoolMap:
+    """What lies within `radius` pixels of a set pixel, along rows and columns (a square)."""
+    for axis in (0, 1):
+        reached = 0
+        while reached < radius:
+            step = min(max(1, reached), radius - reached)
+            grown = mask.copy()
+            to, back = np.moveaxis(grown, axis, 0), np.moveaxis(mask, axis, 0)
+            to[step:] |= back[:-step]
+            to[:-step] |= back[step:]
+            mask, reached = grown, reached + step
+    return mask
 
 
 def distance_to(targets: BoolMap, limit: int) -> FloatMap:

@@ -1,7 +1,7 @@
 """Find the one digit in a picture and bring it to MNIST's form.
 
-Twice: coarsely in the whole picture, to learn where the digit is, what colour its ink has and how wide its strokes are;
-then finely around it, from the picture's own pixels.
+Coarsely at first, to learn where the digit is, what colour its ink has and how wide its strokes are, coming closer
+while it is small; then finely around it, from the picture's own pixels.
 """
 
 from dataclasses import dataclass
@@ -11,33 +11,36 @@ import numpy.typing as npt
 from PIL import Image
 
 from service.errors import UnreadablePictureError
-from service.images.components import BoolMap, Components, connected_components, distance_inside, distance_to
+from service.images.components import BoolMap, dilated
 from service.images.compositing import on_contrast
 from service.images.digit_rendering import BOX, FINE, is_mnist_form, render
-from service.images.filtering import FloatMap, box_blurred, box_of
-from service.images.ink import InkMap, energy_threshold, ink_axis, ink_map
+from service.images.filtering import FloatMap, box_of
+from service.images.ink import evenly_lit, ink_axis
+from service.images.ink_marks import Marks, find_marks
 from service.images.paper_sheet import sheet_inside
-from service.images.ruled_lines import without_ruled_lines
 
 Box = tuple[int, int, int, int]
-Direction = npt.NDArray[np.float32]
 
-_COARSE_LEAST, _COARSE_SIDE = 128, 320  # longest side in pixels at which the digit is searched
-_MARGIN = 0.35  # of the digit's longer side, seen around it in the second look
-_WIDEST = 0.25  # of the picture's longer side: strokes are taken to be narrower before they are measured
+_COARSE_LEAST, _COARSE_MOST = 128, 320  # longest side in pixels at which a digit is searched
+_WIDEST = (0.25, 0.07)  # of that side: how wide strokes are taken to be before they are measured
+_SMALL = 0.3  # of that side: a digit that is smaller is searched anew from closer by
+_MARGIN = 0.35  # of the digit's longer side, seen around it in the fine look
+_LEEWAY = 0.1  # of the digit's longer side: how far it may reach beyond what the coarse look saw of it
 
 
 @dataclass(frozen=True, eq=False)
-class _Look:
-    """What one look found.
+class _View:
+    """A part of a picture, scaled: `samples` are float32 height×width×3, 0…255."""
 
-    `mask` is the digit, `widest` the greatest width of its strokes in pixels. `doubt` is high where paper was taken for
-    ink: the share of the other pixels that have the ink's colour too, plus the share of the border that the mask takes.
-    """
+    box: Box
+    scale: float
+    samples: FloatMap
 
-    mask: BoolMap
-    widest: float
-    doubt: float
+    def in_picture(self, box: Box) -> Box:
+        """A box in the view, in the picture's pixels, rounded outwards."""
+        left, top = (int(self.box[i] + box[i] / self.scale) for i in (0, 1))
+        right, bottom = (min(int(np.ceil(self.box[i - 2] + box[i] / self.scale)), self.box[i]) for i in (2, 3))
+        return left, top, right, bottom
 
 
 def find_digit(picture: Image.Image) -> tuple[npt.NDArray[np.uint8], Box]:
@@ -58,143 +61,94 @@ def find_digit(picture: Image.Image) -> tuple[npt.NDArray[np.uint8], Box]:
         for candidate in (grey, 255 - grey):
             if is_mnist_form(candidate):
                 return candidate.copy(), box_of(candidate > 0)
-    longest = max(opaque.size)
-    scale = min(max(longest, _COARSE_LEAST), _COARSE_SIDE) / longest
-    samples = _view(opaque, (0, 0, opaque.width, opaque.height), scale)
-    coarse, direction = _search(samples)
-    box = _enlarged(box_of(coarse.mask), 1 / scale, (0, 0))
-    for _ in range(2):
-        view = _around(box, opaque.size)
-        fine_scale = BOX * FINE / max(box[2] - box[0], box[3] - box[1])
-        samples = _view(opaque, view, fine_scale)
-        focus = tuple((b - o) * fine_scale for b, o in zip(box, view[:2] * 2, strict=True))
-        fine = _look(samples, direction, coarse.widest * fine_scale / scale, focus)
-        before, box = box, _enlarged(box_of(fine.mask), 1 / fine_scale, view[:2])
-        if _overlap(before, box) > 0.7:
-            break
-    return render(fine.mask), box
+    view, coarse = _approach(opaque)
+    fine_view, fine = _look_closely(opaque, view, coarse)
+    return render(fine.mask), fine_view.in_picture(box_of(fine.mask))
 
 
-def _search(samples: FloatMap) -> tuple[_Look, Direction]:
-    """The digit in the whole picture, and the direction in RGB from its paper to its ink.
+def _approach(picture: Image.Image) -> tuple[_View, Marks]:
+    """Where the digit is, coarsely; where it is small, coming closer."""
+    box = (0, 0, picture.width, picture.height)
+    while True:
+        longest = max(box[2] - box[0], box[3] - box[1])
+        view = _view(picture, box, min(max(longest, _COARSE_LEAST), _COARSE_MOST) / longest)
+        marks = _search(evenly_lit(view.samples))
+        if marks is None:
+            raise _blank("nothing stands out from its background")
+        left, top, right, bottom = found = box_of(marks.mask)
+        nearer = _with_margin(view.in_picture(found), 1.0, picture.size)
+        small = max(right - left, bottom - top) < _SMALL * max(marks.mask.shape)
+        if not small or longest <= _COARSE_LEAST or nearer == box:
+            return view, marks
+        box = nearer
 
-    Dark ink on light and light ink on dark are both tried: in the wrong one the paper between the strokes is taken for
-    ink, and there is more of it elsewhere. Where the best ink is a sheet of paper, the digit is what is written on it.
+
+def _search(samples: FloatMap) -> Marks | None:
+    """The digit in a view.
+
+    Dark ink on light and light ink on dark are both tried, and wide strokes and narrow ones: in the wrong one paper
+    between strokes is taken for ink, and there is more of it all around. Where the best ink is a sheet of paper, the
+    digit is what is written on it.
     """
+    best = None
     for _ in range(3):
         axis = ink_axis(samples)
         if axis is None:
-            raise _blank("it has one colour everywhere")
-        looks = []
-        for direction in (axis, -axis):
-            try:
-                looks.append((_look(samples, direction, _WIDEST * max(samples.shape[:2]), None), direction))
-            except UnreadablePictureError as error:
-                blank = error
-        if not looks:
-            raise blank
-        first, direction = min(looks, key=lambda look: look[0].doubt)
-        inside = sheet_inside(first.mask)
+            break
+        longest = max(samples.shape)
+        tries = [find_marks(samples, way, share * longest) for share in _WIDEST for way in (axis, -axis)]
+        found = [marks for marks in tries if marks is not None]
+        if not found:
+            break
+        best = min(found, key=lambda marks: marks.doubt)
+        again = find_marks(samples, best.direction, best.widest)
+        if again is not None and again.doubt < best.doubt + 0.02:
+            best = again
+        inside = sheet_inside(best.mask)
         if inside is None:
-            return _look(samples, direction, first.widest, None), direction
+            break
         samples = samples.copy()
         samples[~inside] = np.median(samples[inside], axis=0)
-    raise _blank("there are sheets upon sheets of paper in it")
+    return best
 
 
-def _look(samples: FloatMap, direction: Direction, widest: float, focus: tuple[float, ...] | None) -> _Look:
-    """The digit whose ink lies in `direction` from the paper, its strokes at most `widest` pixels wide."""
-    ink = ink_map(samples, direction, widest)
-    contrast = float(np.percentile(ink.amount, 99.5))
-    if ink.noise > 0.08 * contrast:  # smooth only what is noisy, and less than the strokes are wide
-        radius = 1 if ink.noise < 0.2 * contrast else 2
-        ink = InkMap(box_blurred(ink.amount, radius), ink.noise / (2 * radius + 1))
-    threshold = max(ink.floor, energy_threshold(ink.amount))
-    mask = without_ruled_lines(ink.amount > threshold)
-    reach = max(1, round(0.012 * max(mask.shape)))
-    parts = connected_components(distance_to(mask, reach + 1) <= reach)
-    digit = mask & _chosen(parts, np.where(mask, ink.amount, 0), focus) if len(parts.areas) else mask
-    if digit.sum() < 6:
-        raise _blank("nothing stands out from its background")
-    widest = 2 * float(distance_inside(digit, max(2, max(digit.shape) // 5)).max())
-    border = np.concatenate([digit[0], digit[-1], digit[:, 0], digit[:, -1]])
-    return _Look(digit, widest, _stray(samples @ direction, digit) + float(border.mean()))
+def _look_closely(picture: Image.Image, view: _View, coarse: Marks) -> tuple[_View, Marks]:
+    """The digit's marks at the scale that it is rendered from."""
+    box = view.in_picture(box_of(coarse.mask))
+    size = max(box[2] - box[0], box[3] - box[1])
+    closer = _view(picture, _with_margin(box, _MARGIN, picture.size), BOX * FINE / size)
+    focus = dilated(_carried(coarse.mask, view, closer), round(_LEEWAY * BOX * FINE))
+    widest = coarse.widest * closer.scale / view.scale
+    fine = find_marks(closer.samples, coarse.direction, widest, coarse.ruled, focus)
+    if fine is None:
+        raise _blank("what stands out from afar fades away from close by")
+    return closer, fine
 
 
-def _chosen(parts: Components, ink: FloatMap, focus: tuple[float, ...] | None) -> BoolMap:
-    """The digit among the parts: the heaviest one that is central and not cut by the border, and what belongs to it."""
-    height, width = ink.shape
-    left, top, right, bottom = focus or (0, 0, width, height)
-    boxes = parts.boxes.astype(np.float64)
-    masses = parts.sums(ink)
-    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half = (right - left, bottom - top) if focus is None else max(right - left, bottom - top)
-    away = (centers - ((left + right) / 2, (top + bottom) / 2)) / half * 2
-    scores = masses * np.exp(-(away**2).sum(1) - 4 * _border_contact(parts))
-    main = int(np.argmax(scores))
-    left, top, right, bottom = boxes[main]
-    gap_x = np.maximum(np.maximum(left - boxes[:, 2], boxes[:, 0] - right), 0)
-    gap_y = np.maximum(np.maximum(top - boxes[:, 3], boxes[:, 1] - bottom), 0)
-    near = np.hypot(gap_x, gap_y) < 0.15 * max(right - left, bottom - top)
-    belongs = near & (masses > 0.04 * masses[main]) & (scores > 0.02 * scores[main])
-    belongs[main] = True
-    chosen: BoolMap = np.concatenate([[False], belongs])[parts.labels]
-    return chosen
+def _carried(mask: BoolMap, view: _View, other: _View) -> BoolMap:
+    """A mask of one view in another."""
+    left, top, right, bottom = ((other.box[i] - view.box[i % 2]) * view.scale for i in range(4))
+    height, width = other.samples.shape[:2]
+    grey = Image.fromarray(mask.astype(np.float32))
+    inner = (max(left, 0), max(top, 0), min(right, grey.width), min(bottom, grey.height))
+    return np.asarray(grey.resize((width, height), Image.Resampling.BILINEAR, inner)) > 0.2
 
 
-def _stray(levels: FloatMap, digit: BoolMap) -> float:
-    """The share of pixels beyond the digit that have its level rather than that of the paper next to it."""
-    distance = distance_to(digit, 7)
-    beside, beyond = (distance > 2) & (distance < 6), distance > 2
-    if not beside.any():
-        return 1.0
-    ink, paper = float(np.median(levels[digit])), float(np.median(levels[beside]))
-    return float((levels[beyond] >= 0.75 * ink + 0.25 * paper).mean())
-
-
-def _border_contact(parts: Components) -> npt.NDArray[np.float64]:
-    """For each part its length along the picture's border, over half the circumference of its box."""
-    labels = parts.labels
-    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    touching = np.bincount(border, minlength=len(parts.areas) + 1)[1:]
-    sides = (parts.boxes[:, 2:] - parts.boxes[:, :2]).sum(1)
-    return np.asarray(touching / sides, np.float64)
-
-
-def _view(picture: Image.Image, box: Box, scale: float) -> FloatMap:
-    """What lies in the box, scaled, as float32 height×width×3."""
-    width, height = max(1, round((box[2] - box[0]) * scale)), max(1, round((box[3] - box[1]) * scale))
+def _view(picture: Image.Image, box: Box, scale: float) -> _View:
+    size = max(1, round((box[2] - box[0]) * scale)), max(1, round((box[3] - box[1]) * scale))
     resample = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
-    return np.asarray(picture.resize((width, height), resample, box), np.float32)
+    return _View(box, scale, np.asarray(picture.resize(size, resample, box), np.float32))
 
 
-def _around(box: Box, size: tuple[int, int]) -> Box:
-    margin = round(_MARGIN * max(box[2] - box[0], box[3] - box[1])) + 2
+def _with_margin(box: Box, share: float, size: tuple[int, int]) -> Box:
+    """The box with a margin of a share of its longer side, within a picture of `size`."""
+    margin = round(share * max(box[2] - box[0], box[3] - box[1])) + 2
     return (
         max(0, box[0] - margin),
         max(0, box[1] - margin),
         min(size[0], box[2] + margin),
         min(size[1], box[3] + margin),
     )
-
-
-def _enlarged(box: Box, factor: float, origin: tuple[int, ...]) -> Box:
-    left, top, right, bottom = box
-    return (
-        int(left * factor) + origin[0],
-        int(top * factor) + origin[1],
-        int(np.ceil(right * factor)) + origin[0],
-        int(np.ceil(bottom * factor)) + origin[1],
-    )
-
-
-def _overlap(one: Box, other: Box) -> float:
-    """Intersection over union."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    common = max(width, 0) * max(height, 0)
-    areas = sum((b[2] - b[0]) * (b[3] - b[1]) for b in (one, other))
-    return common / (areas - common)
 
 
 def _blank(why: str) -> UnreadablePictureError:

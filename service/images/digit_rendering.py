@@ -56,6 +56,12 @@ def stroke_width(mask: BoolMap) -> float:
     return 4 * float(distances[mask].mean())
 
 
+def stroke_widest(mask: BoolMap) -> float:
+    """The greatest width of the strokes in pixels: twice the greatest distance to an edge."""
+    cut = trimmed(mask)
+    return 2 * float(distance_inside(cut, min(cut.shape) // 2 + 2).max())
+
+
 def with_usual_strokes(mask: BoolMap) -> BoolMap:
     """The mask, cut to its bounding box, its strokes widened or narrowed towards what MNIST has.
 

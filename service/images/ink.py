@@ -11,9 +11,13 @@ from PIL import Image, ImageFilter
 
 from service.images.filtering import FloatMap, box_blurred, opened, resized
 
+Direction = npt.NDArray[np.float32]
+"""A unit vector in RGB."""
+
 _LUMINANCE = np.array((0.299, 0.587, 0.114), np.float32)  # ITU-R BT.601, as Pillow's mode L
 _DARK = 24.0  # added to the paper's brightness, so that noise on black does not count as contrast
 _LEAST_CONTRAST = 0.035  # of the paper's brightness: about 8 of 255 levels on white paper
+_UNEVEN = 0.04  # median departure from a smooth light, in logarithms of brightness, that paper stays below
 _GRID = 72  # longest side in pixels of the grid on which the paper is estimated
 
 
@@ -34,16 +38,18 @@ class InkMap:
         return max(4.0 * self.noise, _LEAST_CONTRAST)
 
 
-def ink_axis(samples: FloatMap) -> npt.NDArray[np.float32] | None:
+def ink_axis(samples: FloatMap) -> Direction | None:
     """A unit vector in RGB along which ink and paper differ, either way; None when nothing stands out.
 
     The paper is what most of a wide neighbourhood looks like (a median); the ink is what differs from it most, more in
     the middle of the picture than at its border. `samples` are float32 height×width×3, 0…255.
     """
     height, width = samples.shape[:2]
-    grid = Image.fromarray(samples.astype(np.uint8)).resize((min(width, 48), min(height, 48)), Image.Resampling.BOX)
+    grid = Image.fromarray(np.clip(samples, 0, 255).astype(np.uint8)).resize(
+        (min(width, 48), min(height, 48)), Image.Resampling.BOX
+    )
     paper = np.asarray(grid.filter(ImageFilter.MedianFilter(25)), np.float32)
-    contrast = _contrast(samples, resized(paper, height, width, Image.Resampling.BILINEAR))
+    contrast = _contrast(samples, resized(paper, height, width, Image.Resampling.BILINEAR), by_place=True)
     strength = np.abs(contrast).max(2)
     strong = strength > max(4 * _noise(contrast).max(), _LEAST_CONTRAST)
     if not strong.any():
@@ -54,11 +60,12 @@ def ink_axis(samples: FloatMap) -> npt.NDArray[np.float32] | None:
     return np.linalg.eigh((vectors * weights[:, None]).T @ vectors)[1][:, -1].astype(np.float32)
 
 
-def ink_map(samples: FloatMap, direction: npt.NDArray[np.float32], stroke_width: float) -> InkMap:
+def ink_map(samples: FloatMap, direction: Direction, stroke_width: float) -> InkMap:
     """How much ink each pixel of `samples` (float32 height×width×3, 0…255) has.
 
     The paper is estimated in each channel by an opening (or closing, as the ink lies) with a window that strokes of
-    `stroke_width` pixels vanish in; table tops, shadows and other wide things do not, and so count as paper.
+    `stroke_width` pixels vanish in; table tops, shadows and other wide things do not, and so count as paper. Dark ink
+    is measured by the light of its place; light ink is not, since a dark ground says little about the light.
     """
     height, width = samples.shape[:2]
     step = max(1.0, max(height, width) / _GRID)
@@ -67,10 +74,38 @@ def ink_map(samples: FloatMap, direction: npt.NDArray[np.float32], stroke_width:
     signs = np.where(direction > 0, 1, -1).astype(np.float32)
     planes = [box_blurred(opened(grid[:, :, c] * signs[c], window), 1) * signs[c] for c in range(3)]
     paper = resized(np.stack(planes, 2), height, width, Image.Resampling.BILINEAR)
-    contrast = _contrast(samples, paper)
-    amount = contrast @ direction
+    amount = _contrast(samples, paper, by_place=float(direction @ _LUMINANCE) < 0) @ direction
     noise = float(_noise(amount[:, :, None])[0])
     return InkMap(np.maximum(amount, 0), noise)
+
+
+def evenly_lit(samples: FloatMap) -> FloatMap:
+    """`samples` (float32 height×width×3, 0…255) with a light that falls off across the picture evened out.
+
+    A quadratic surface is fitted to the logarithm of the brightness, since light multiplies, by least squares that are
+    reweighted to leave the ink out (Cauchy weights). Where most of the picture does not lie on such a surface, it is
+    left as it is.
+    """
+    height, width = samples.shape[:2]
+    rows, columns = min(height, 32), min(width, 32)
+    grid = resized(samples, rows, columns, Image.Resampling.BOX) @ _LUMINANCE
+    brightness = np.log(np.maximum(grid, 0) + _DARK).ravel()
+    terms = _quadratic_terms(rows, columns)
+    weights = np.ones(len(brightness))
+    for _ in range(8):
+        solution = np.linalg.lstsq(terms * weights[:, None], brightness * weights, rcond=None)[0]
+        residuals = np.abs(brightness - terms @ solution)
+        weights = 1 / np.sqrt(1 + (residuals / (2 * np.median(residuals) + 0.02)) ** 2)
+    if np.median(residuals) > _UNEVEN:
+        return samples
+    fitted = (terms @ solution).reshape(rows, columns).astype(np.float32)
+    gain = np.exp(np.clip(np.median(fitted) - fitted, -0.9, 0.9))
+    return samples * resized(gain, height, width, Image.Resampling.BILINEAR)[:, :, None]
+
+
+def _quadratic_terms(rows: int, columns: int) -> npt.NDArray[np.float64]:
+    y, x = (axis.ravel() for axis in np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j])
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], 1)
 
 
 def energy_threshold(amount: FloatMap) -> float:
@@ -92,8 +127,11 @@ def energy_threshold(amount: FloatMap) -> float:
     return float(edges[int(np.nanargmax(np.nan_to_num(between))) + 1])
 
 
-def _contrast(samples: FloatMap, paper: FloatMap) -> FloatMap:
-    contrast: FloatMap = (samples - paper) / ((paper @ _LUMINANCE)[:, :, None] + _DARK)
+def _contrast(samples: FloatMap, paper: FloatMap, *, by_place: bool) -> FloatMap:
+    """The difference over the paper's brightness at each place, or over the picture's as a whole."""
+    brightness = (paper @ _LUMINANCE)[:, :, None]
+    scale = brightness if by_place else max(float(np.median(brightness)), 100.0)
+    contrast: FloatMap = (samples - paper) / (np.maximum(scale, 0) + _DARK)
     return contrast
 
 

@@ -22,12 +22,14 @@ def sheet_inside(mask: BoolMap) -> BoolMap | None:
     if not _LEAST_INK * area < ink < _MOST_INK * area or _rectangularity(filled) < _RECTANGULAR:
         return None
     strip = max(2, round(0.03 * max(trimmed(filled).shape)))
-    return distance_inside(filled, strip + 1) > strip
+    inside: BoolMap = distance_inside(filled, strip + 1) > strip
+    return inside
 
 
 def _filled(mask: BoolMap) -> BoolMap:
     outside = connected_components(~np.pad(mask, 1)).labels
-    return (outside != outside[0, 0])[1:-1, 1:-1]
+    filled: BoolMap = (outside != outside[0, 0])[1:-1, 1:-1]
+    return filled
 
 
 def _rectangularity(filled: BoolMap) -> float:

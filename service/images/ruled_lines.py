@@ -5,23 +5,25 @@ import numpy.typing as npt
 
 from service.images.components import BoolMap
 
+Ruled = tuple[bool, bool]
+
 _SLOPES = np.tan(np.radians(np.arange(-8, 8.01, 0.25)))
 _SPAN = 0.6  # share of the picture's width that a ruled line is seen on
-_THICKEST = 0.03  # of the picture's width; strokes that are thicker are no ruled lines
+_THICKEST = 0.04  # of the picture's width; strokes that are thicker are no ruled lines
 
 
-def without_ruled_lines(mask: BoolMap) -> BoolMap:
+def without_ruled_lines(mask: BoolMap, known: Ruled) -> tuple[BoolMap, Ruled]:
     """`mask` (height×width) without the thin straight lines that run across it, along its rows or its columns.
 
-    One line alone may be the bar of a tightly cut 7, so that there have to be two, or it has to be far thinner than
-    what it crosses.
+    One line alone may be the bar of a tightly cut 7: there have to be two, or it has to be far thinner than what it
+    crosses, or the paper is `known` to be ruled (along rows, along columns). Also says which of both were found.
     """
-    level = _line_pixels(mask)
-    upright = _line_pixels(mask.T).T
-    return mask & ~level & ~upright
+    level = _line_pixels(mask, known=known[0])
+    upright = _line_pixels(mask.T, known=known[1]).T
+    return mask & ~level & ~upright, (known[0] or bool(level.any()), known[1] or bool(upright.any()))
 
 
-def _line_pixels(mask: BoolMap) -> BoolMap:
+def _line_pixels(mask: BoolMap, *, known: bool) -> BoolMap:
     """The pixels of lines that run from left to right, up to 8° from level."""
     height, width = mask.shape
     lines = np.zeros_like(mask)
@@ -37,7 +39,7 @@ def _line_pixels(mask: BoolMap) -> BoolMap:
     near = np.abs(intercepts[:, None] - offsets[None, :]).min(1)
     thickness = float(np.median(runs[rows[near < 1], columns[near < 1]]))
     rest = mask & ~thin
-    if len(offsets) == 1 and not (rest.any() and thickness < 0.4 * float(np.median(runs[rest]))):
+    if len(offsets) == 1 and not known and not (rest.any() and thickness < 0.4 * float(np.median(runs[rest]))):
         return lines
     taken = (near <= thickness / 2 + 1.5) & (runs[rows, columns] <= thickness + 2)
     lines[rows[taken], columns[taken]] = True

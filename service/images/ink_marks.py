@@ -1,0 +1,121 @@
+"""One look at a view of a picture: the marks in it that may be a digit, and how far they look like one."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from service.images.components import BoolMap, Components, connected_components, dilated
+from service.images.digit_rendering import stroke_widest
+from service.images.filtering import FloatMap, box_blurred, box_of
+from service.images.ink import Direction, InkMap, energy_threshold, ink_map
+from service.images.ruled_lines import Ruled, without_ruled_lines
+
+_FEWEST = 6  # pixels: what is smaller is a speck
+_BLOB = 0.3  # of its longer side: how wide the strokes of a digit get
+
+
+@dataclass(frozen=True, eq=False)
+class Marks:
+    """Marks on paper that may be a digit.
+
+    `mask` (height×width) is where they are, `direction` the unit vector in RGB from their paper to their ink, `widest`
+    the greatest width of their strokes in pixels, `ruled` whether the paper has printed lines (along rows, along
+    columns). `doubt` is 0 for a clean digit and grows to 1 and more where paper was taken for ink.
+    """
+
+    mask: BoolMap
+    direction: Direction
+    widest: float
+    ruled: Ruled
+    doubt: float
+
+
+def find_marks(
+    samples: FloatMap,
+    direction: Direction,
+    widest: float,
+    ruled: Ruled = (False, False),
+    focus: BoolMap | None = None,
+) -> Marks | None:
+    """The marks whose ink lies in `direction` from the paper, their strokes at most `widest` pixels wide.
+
+    `samples` are float32 height×width×3, 0…255. With `focus` only what lies mostly within it counts; without, one main
+    mark is chosen and what is near it. The paper may be known to be `ruled`. None when nothing stands out.
+    """
+    ink = _denoised(ink_map(samples, direction, widest))
+    threshold = max(ink.floor, energy_threshold(ink.amount))
+    mask, ruled = without_ruled_lines(ink.amount > threshold, ruled)
+    parts = connected_components(dilated(mask, max(1, round(0.012 * max(mask.shape)))))
+    if len(parts.areas) == 0:
+        return None
+    amount = np.where(mask, ink.amount, 0)
+    marks = mask & (_chosen(parts, amount) if focus is None else _within(parts, amount, focus))
+    if marks.sum() < _FEWEST:
+        return None
+    widest = stroke_widest(marks)
+    return Marks(marks, direction, widest, ruled, _doubt(samples @ direction, marks, widest))
+
+
+def _denoised(ink: InkMap) -> InkMap:
+    """Smoothed where it is noisy, over less than strokes are wide."""
+    contrast = float(np.percentile(ink.amount, 99.5))
+    if ink.noise <= 0.08 * contrast:
+        return ink
+    radius = 1 if ink.noise < 0.2 * contrast else 2
+    return InkMap(box_blurred(ink.amount, radius), ink.noise / (2 * radius + 1))
+
+
+def _chosen(parts: Components, amount: FloatMap) -> BoolMap:
+    """The heaviest part that is central and does not lie along the border, and those that belong to it."""
+    height, width = amount.shape
+    boxes = parts.boxes.astype(np.float64)
+    masses = parts.sums(amount)
+    away = (boxes[:, :2] + boxes[:, 2:]) / (width, height) - 1
+    scores = masses * np.exp(-(away**2).sum(1) - 4 * _border_contact(parts))
+    main = int(np.argmax(scores))
+    left, top, right, bottom = boxes[main]
+    gap_x = np.maximum(np.maximum(left - boxes[:, 2], boxes[:, 0] - right), 0)
+    gap_y = np.maximum(np.maximum(top - boxes[:, 3], boxes[:, 1] - bottom), 0)
+    near = np.hypot(gap_x, gap_y) < 0.15 * max(right - left, bottom - top)
+    belongs = near & (masses > 0.04 * masses[main]) & (scores > 0.02 * scores[main])
+    belongs[main] = True
+    return parts.select(belongs)
+
+
+def _within(parts: Components, amount: FloatMap, focus: BoolMap) -> BoolMap:
+    """The parts that have half of their ink within `focus`, but for specks."""
+    masses, inside = parts.sums(amount), parts.sums(np.where(focus, amount, 0))
+    return parts.select((inside > 0.5 * masses) & (masses > 0.02 * masses.max()))
+
+
+def _border_contact(parts: Components) -> npt.NDArray[np.float64]:
+    """For each part its length along the picture's border, over half the circumference of its box."""
+    labels = parts.labels
+    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    touching = np.bincount(border, minlength=len(parts.areas) + 1)[1:]
+    sides = (parts.boxes[:, 2:] - parts.boxes[:, :2]).sum(1)
+    return np.asarray(touching / sides, np.float64)
+
+
+def _doubt(levels: FloatMap, marks: BoolMap, widest: float) -> float:
+    """How little the marks look like a digit on paper.
+
+    The share of the pixels around them that have their level rather than that of the paper next to them, the share of
+    the picture's border that they take, by how much they are a blob, and how scattered they are.
+    """
+    left, top, right, bottom = box_of(marks)
+    size = max(right - left, bottom - top)
+    reach = 8 + int(0.35 * size)
+    around = slice(max(0, top - reach), bottom + reach), slice(max(0, left - reach), right + reach)
+    near = dilated(marks[around], 2)
+    beside = dilated(marks[around], 6) & ~near
+    if not beside.any():
+        return 1.0
+    ink, paper = float(np.median(levels[marks])), float(np.median(levels[around][beside]))
+    stray = float((levels[around][~near] >= 0.75 * ink + 0.25 * paper).mean())
+    border = np.concatenate([marks[0], marks[-1], marks[:, 0], marks[:, -1]])
+    blob = max(0.0, widest / size - _BLOB) * min(1.0, size / 60)  # few pixels are always a blob
+    pieces = connected_components(marks[around]).areas
+    scattered = 0.3 * (1 - float(pieces.max() / pieces.sum()))
+    return stray + float(border.mean()) + blob + scattered
