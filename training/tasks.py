@@ -152,7 +152,7 @@ STREETS = Task(
     load=camvid.load_camvid,
     download=lambda data: download_archive(camvid.TUTORIAL, data),
     recipe=Recipe(
-        epochs=40,
+        epochs=48,
         batch_size=4,
         learning_rate=1.5e-3,
         weight_decay=1e-2,
@@ -161,7 +161,7 @@ STREETS = Task(
         # full size comes when edges and thin things are left to learn.
         stages=(
             Stage(0.0, StreetAugmentation(crop=(184, 240), scales=(0.45, 1.0))),
-            Stage(0.6, StreetAugmentation(crop=(256, 320), scales=(0.6, 1.5))),
+            Stage(0.5, StreetAugmentation(crop=(256, 320), scales=(0.6, 1.5))),
         ),
     ),
     class_weights=lambda data: tempered_class_weights(data, len(camvid.CLASSES)),
