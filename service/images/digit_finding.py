@@ -22,8 +22,9 @@ from service.images.paper_sheet import sheet_inside
 Box = tuple[int, int, int, int]
 
 _COARSE_LEAST, _COARSE_MOST = 128, 320  # longest side in pixels at which a digit is searched
-_WIDEST = (0.25, 0.07)  # of that side: how wide strokes are taken to be before they are measured
+_WIDEST = (0.25, 0.07, 0.02)  # of that side: how wide strokes are taken to be before they are measured
 _SMALL = 0.3  # of that side: a digit that is smaller is searched anew from closer by
+_CLEAN = 0.05  # doubt below which nothing else is tried
 _MARGIN = 0.35  # of the digit's longer side, seen around it in the fine look
 _LEEWAY = 0.1  # of the digit's longer side: how far it may reach beyond what the coarse look saw of it
 
@@ -96,11 +97,14 @@ def _search(samples: FloatMap) -> Marks | None:
         if axis is None:
             break
         longest = max(samples.shape)
-        tries = [find_marks(samples, way, share * longest) for share in _WIDEST for way in (axis, -axis)]
-        found = [marks for marks in tries if marks is not None]
-        if not found:
+        best = None
+        for share in _WIDEST:
+            tries = (find_marks(samples, way, share * longest) for way in (axis, -axis))
+            best = min((marks for marks in (best, *tries) if marks), key=lambda marks: marks.doubt, default=None)
+            if best is not None and best.doubt < _CLEAN:
+                break
+        if best is None:
             break
-        best = min(found, key=lambda marks: marks.doubt)
         again = find_marks(samples, best.direction, best.widest)
         if again is not None and again.doubt < best.doubt + 0.02:
             best = again
@@ -120,9 +124,7 @@ def _look_closely(picture: Image.Image, view: _View, coarse: Marks) -> tuple[_Vi
     focus = dilated(_carried(coarse.mask, view, closer), round(_LEEWAY * BOX * FINE))
     widest = coarse.widest * closer.scale / view.scale
     fine = find_marks(closer.samples, coarse.direction, widest, coarse.ruled, focus)
-    if fine is None:
-        raise _blank("what stands out from afar fades away from close by")
-    return closer, fine
+    return (view, coarse) if fine is None else (closer, fine)
 
 
 def _carried(mask: BoolMap, view: _View, other: _View) -> BoolMap:

@@ -14,7 +14,9 @@ from service.images.filtering import FloatMap, box_blurred, opened, resized
 Direction = npt.NDArray[np.float32]
 """A unit vector in RGB."""
 
-_LUMINANCE = np.array((0.299, 0.587, 0.114), np.float32)  # ITU-R BT.601, as Pillow's mode L
+LUMINANCE = np.array((0.299, 0.587, 0.114), np.float32)
+"""The weights of red, green and blue in brightness: ITU-R BT.601, as in Pillow's mode L."""
+
 _DARK = 24.0  # added to the paper's brightness, so that noise on black does not count as contrast
 _LEAST_CONTRAST = 0.035  # of the paper's brightness: about 8 of 255 levels on white paper
 _UNEVEN = 0.04  # median departure from a smooth light, in logarithms of brightness, that paper stays below
@@ -74,7 +76,7 @@ def ink_map(samples: FloatMap, direction: Direction, stroke_width: float) -> Ink
     signs = np.where(direction > 0, 1, -1).astype(np.float32)
     planes = [box_blurred(opened(grid[:, :, c] * signs[c], window), 1) * signs[c] for c in range(3)]
     paper = resized(np.stack(planes, 2), height, width, Image.Resampling.BILINEAR)
-    amount = _contrast(samples, paper, by_place=float(direction @ _LUMINANCE) < 0) @ direction
+    amount = _contrast(samples, paper, by_place=float(direction @ LUMINANCE) < 0) @ direction
     noise = float(_noise(amount[:, :, None])[0])
     return InkMap(np.maximum(amount, 0), noise)
 
@@ -88,7 +90,7 @@ def evenly_lit(samples: FloatMap) -> FloatMap:
     """
     height, width = samples.shape[:2]
     rows, columns = min(height, 32), min(width, 32)
-    grid = resized(samples, rows, columns, Image.Resampling.BOX) @ _LUMINANCE
+    grid = resized(samples, rows, columns, Image.Resampling.BOX) @ LUMINANCE
     brightness = np.log(np.maximum(grid, 0) + _DARK).ravel()
     terms = _quadratic_terms(rows, columns)
     weights = np.ones(len(brightness))
@@ -129,7 +131,7 @@ def energy_threshold(amount: FloatMap) -> float:
 
 def _contrast(samples: FloatMap, paper: FloatMap, *, by_place: bool) -> FloatMap:
     """The difference over the paper's brightness at each place, or over the picture's as a whole."""
-    brightness = (paper @ _LUMINANCE)[:, :, None]
+    brightness = (paper @ LUMINANCE)[:, :, None]
     scale = brightness if by_place else max(float(np.median(brightness)), 100.0)
     contrast: FloatMap = (samples - paper) / (np.maximum(scale, 0) + _DARK)
     return contrast

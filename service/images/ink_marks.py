@@ -1,6 +1,7 @@
 """One look at a view of a picture: the marks in it that may be a digit, and how far they look like one."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -8,8 +9,10 @@ import numpy.typing as npt
 from service.images.components import BoolMap, Components, connected_components, dilated
 from service.images.digit_rendering import stroke_widest
 from service.images.filtering import FloatMap, box_blurred, box_of
-from service.images.ink import Direction, InkMap, energy_threshold, ink_map
+from service.images.ink import LUMINANCE, Direction, InkMap, energy_threshold, ink_map
 from service.images.ruled_lines import Ruled, without_ruled_lines
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _FEWEST = 6  # pixels: what is smaller is a speck
 _BLOB = 0.3  # of its longer side: how wide the strokes of a digit get
@@ -54,7 +57,11 @@ def find_marks(
     if marks.sum() < _FEWEST:
         return None
     widest = stroke_widest(marks)
-    return Marks(marks, direction, widest, ruled, _doubt(samples @ direction, marks, widest))
+    levels = [samples @ direction]
+    if float(direction @ LUMINANCE) < 0:
+        levels.append(ink.amount)  # dark ink is told from shadow by its contrast with the paper of its place
+    stray = sum(_stray(level, marks) for level in levels) / len(levels)
+    return Marks(marks, direction, widest, ruled, stray + _oddity(marks, widest))
 
 
 def _denoised(ink: InkMap) -> InkMap:
@@ -77,7 +84,8 @@ def _chosen(parts: Components, amount: FloatMap) -> BoolMap:
     left, top, right, bottom = boxes[main]
     gap_x = np.maximum(np.maximum(left - boxes[:, 2], boxes[:, 0] - right), 0)
     gap_y = np.maximum(np.maximum(top - boxes[:, 3], boxes[:, 1] - bottom), 0)
-    near = np.hypot(gap_x, gap_y) < 0.15 * max(right - left, bottom - top)
+    leap = np.where(masses > 0.25 * masses[main], 0.25, 0.15)  # a detached stroke may lie farther off than a speck
+    near = np.hypot(gap_x, gap_y) < leap * max(right - left, bottom - top)
     belongs = near & (masses > 0.04 * masses[main]) & (scores > 0.02 * scores[main])
     belongs[main] = True
     return parts.select(belongs)
@@ -91,31 +99,46 @@ def _within(parts: Components, amount: FloatMap, focus: BoolMap) -> BoolMap:
 
 def _border_contact(parts: Components) -> npt.NDArray[np.float64]:
     """For each part its length along the picture's border, over half the circumference of its box."""
-    labels = parts.labels
-    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    touching = np.bincount(border, minlength=len(parts.areas) + 1)[1:]
+    touching = np.bincount(_border(parts.labels), minlength=len(parts.areas) + 1)[1:]
     sides = (parts.boxes[:, 2:] - parts.boxes[:, :2]).sum(1)
     return np.asarray(touching / sides, np.float64)
 
 
-def _doubt(levels: FloatMap, marks: BoolMap, widest: float) -> float:
-    """How little the marks look like a digit on paper.
+def _stray(levels: FloatMap, marks: BoolMap) -> float:
+    """How much of what is not marked has the level of the marks rather than that of the paper next to them.
 
-    The share of the pixels around them that have their level rather than that of the paper next to them, the share of
-    the picture's border that they take, by how much they are a blob, and how scattered they are.
+    The share among the pixels around the marks, plus part of the share among those along the view's border.
     """
     left, top, right, bottom = box_of(marks)
-    size = max(right - left, bottom - top)
-    reach = 8 + int(0.35 * size)
+    reach = 8 + int(0.35 * max(right - left, bottom - top))
     around = slice(max(0, top - reach), bottom + reach), slice(max(0, left - reach), right + reach)
     near = dilated(marks[around], 2)
     beside = dilated(marks[around], 6) & ~near
     if not beside.any():
         return 1.0
     ink, paper = float(np.median(levels[marks])), float(np.median(levels[around][beside]))
-    stray = float((levels[around][~near] >= 0.75 * ink + 0.25 * paper).mean())
-    border = np.concatenate([marks[0], marks[-1], marks[:, 0], marks[:, -1]])
+    low, high = np.percentile(levels[around], (2, 98))
+    if ink - paper < 0.2 * (high - low):  # the outline of something, or the gap between others' strokes
+        return 1.0
+    limit = 0.75 * ink + 0.25 * paper
+    border = _border(levels)[~_border(marks)]
+    along = float((border >= limit).mean()) if len(border) else 1.0
+    return float((levels[around][~near] >= limit).mean()) + 0.3 * along
+
+
+def _oddity(marks: BoolMap, widest: float) -> float:
+    """How little the marks have the shape of a digit.
+
+    The share of the view's border that they take, by how much they are a blob, and how scattered they are.
+    """
+    left, top, right, bottom = box_of(marks)
+    size = max(right - left, bottom - top)
     blob = max(0.0, widest / size - _BLOB) * min(1.0, size / 60)  # few pixels are always a blob
-    pieces = connected_components(marks[around]).areas
+    pieces = connected_components(marks[top:bottom, left:right]).areas
     scattered = 0.3 * (1 - float(pieces.max() / pieces.sum()))
-    return stray + float(border.mean()) + blob + scattered
+    return float(_border(marks).mean()) + blob + scattered
+
+
+def _border(values: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
+    """The outermost pixels, corners twice."""
+    return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
