@@ -32,10 +32,12 @@ def main(data: Path) -> None:
     size = ModelInput(height=HEIGHT, width=WIDTH, color="RGB")
     matrices = {preparation: np.zeros((len(CLASSES),) * 2, np.int64) for preparation in _PREPARATIONS}
     for frame, truth in zip(frames.images.numpy(), frames.targets.numpy(), strict=True):
-        for preparation, matrix in matrices.items():
+        for preparation in _PREPARATIONS:
             prepared = prepare(Image.fromarray(frame[rows]), size, preparation)
             (labels,) = session.run(None, {"images": prepared.pixels[None]})
-            matrix += confusion_matrix(truth[rows], fit_labels(labels[0], prepared, preparation), len(CLASSES))
+            matrices[preparation] += confusion_matrix(
+                truth[rows], fit_labels(labels[0], prepared, preparation), len(CLASSES)
+            )
     for preparation, matrix in matrices.items():
         sys.stdout.write(f"{preparation:<10} {segmentation_scores(matrix).mean_iou:.2%}\n")
 
