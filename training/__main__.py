@@ -36,6 +36,10 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
     run: Annotated[Path | None, typer.Option(help="Where checkpoints and the log go.  [default: runs/NAME]")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order, augmentation and dropout.")] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0, help="The highest, instead of the recipe's.")] = None,
+    initial: Annotated[
+        Path | None, typer.Option("--init", help="A checkpoint whose weights to begin with, instead of random ones.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto (CUDA when there is one), cuda or cpu.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     download: Annotated[bool, typer.Option("--download", help="Fetch the data set into --data first.")] = False,
@@ -43,16 +47,27 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
     """Train a network, keeping the checkpoint that is best on validation."""
     task = _task(name)
     run = run or Path("runs", name)
-    if (run / "last.pt").exists() and not resume:
-        raise TrainingError(
-            f"{run} already holds a training: go on with it with --resume, or choose another folder with --run"
-        )
     chosen = choose_device(device)
     if download:
         task.download(data)
     training, validation = task.load(data, "train"), task.load(data, "val")
+    if (run / "last.pt").exists() and not resume:
+        raise TrainingError(
+            f"{run} already holds a training: go on with it with --resume, or choose another folder with --run"
+        )
     typer.echo(f"{name}: {len(training):,} pictures to train on, {len(validation):,} to validate, on {chosen}")
-    best = train_model(task, training, validation, run, chosen, seed=seed, epochs=epochs, resume=resume)
+    best = train_model(
+        task,
+        training,
+        validation,
+        run,
+        chosen,
+        seed=seed,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        initial=_initial(initial, task),
+        resume=resume,
+    )
     typer.echo(f"best {task.metric} on validation: {best.best:.2%} after epoch {best.epoch}; {run / 'best.pt'}")
 
 
@@ -118,6 +133,16 @@ def import_book_command(
         with torch.inference_mode():
             correct = sum(int((model(x.float() / 255).argmax(1) == y).sum()) for x, y in test.batches(500))
         typer.echo(f"{correct:,} of {len(test):,} correct")
+
+
+def _initial(path: Path | None, task: Task) -> Checkpoint | None:
+    if path is None:
+        return None
+    checkpoint = Checkpoint.load(path)
+    trained, _ = checkpoint.restore()
+    if trained.config != task.config:
+        raise TrainingError(f"{path} is of {trained.name}, whose network is not that of {task.name}")
+    return checkpoint
 
 
 def _task(name: str) -> Task:

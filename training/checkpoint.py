@@ -50,8 +50,8 @@ class Checkpoint:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged file makes torch raise almost anything, an IndexError for one
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise CheckpointError(f"{path} cannot be read ({reason})") from error
+            # torch's own text is not shown: it advises to load with weights_only=False, which would run any code.
+            raise CheckpointError(f"{path} cannot be read: it is no checkpoint, or a damaged one") from error
         if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
             raise CheckpointError(f"{path} is not a checkpoint of this version of `python -m training`")
         return cls(**content)

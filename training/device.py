@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from training.errors import TrainingError
+
 
 @dataclass(frozen=True)
 class Device:
@@ -27,7 +29,17 @@ def choose_device(name: str = "auto") -> Device:
 
     bfloat16 pays only where the processor multiplies it in hardware: on a CPU without AMX or AVX-512 BF16 it is
     emulated and measured 5–12 times *slower* than float32 (AMD EPYC, Zen 3: 6–10 against 34–97 GFLOP/s).
+
+    Raises:
+        TrainingError: there is no such device here.
     """
+    if name not in ("auto", "cuda", "cpu"):
+        raise TrainingError(f"there is no device {name!r}; there are auto, cuda and cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(
+            "CUDA was asked for and torch finds none: check nvidia-smi, and that torch is a CUDA build "
+            f"(this is {torch.__version__}); or train on the CPU with --device cpu"
+        )
     if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
         return Device(torch.device("cuda"), torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()

@@ -13,5 +13,9 @@ class CheckpointError(TrainingError):
     """A checkpoint is missing, damaged, or belongs to something else."""
 
 
+class DivergenceError(TrainingError):
+    """The loss stopped being a number."""
+
+
 class ExportError(TrainingError):
     """The exported file does not answer as the network it was made from does, or cannot be used."""

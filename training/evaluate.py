@@ -48,12 +48,15 @@ def open_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
         raise ExportError(f"{path} has no {METADATA_KEY!r} metadata; export it with `python -m training export`")
-    manifest = json.loads(text)
-    dataset = manifest["provenance"]["dataset"]
+    try:
+        manifest = json.loads(text)
+        kind, dataset = manifest["task"], manifest["provenance"]["dataset"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{path} has damaged {METADATA_KEY!r} metadata ({error!r}); export it again") from error
     for task in TASKS.values():
-        if task.kind == manifest["task"] and task.dataset == dataset:
+        if (task.kind, task.dataset) == (kind, dataset):
             return session, manifest, task
-    raise ExportError(f"{path} was trained on {dataset!r} for {manifest['task']}; no task here has that data")
+    raise ExportError(f"{path} was trained on {dataset!r} for {kind}; no task here has that data")
 
 
 def evaluate(session: onnxruntime.InferenceSession, task: Task, data: LabelledImages) -> Scores:

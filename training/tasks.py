@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from training.data import camvid, mnist
 from training.data.augment import DigitAugmentation, StreetAugmentation
-from training.data.download import download_archive, download_files
+from training.data.download import download_files
 from training.data.labelled import LabelledImages
 from training.models.deep_cnn import DeepCNN, DeepCNNConfig
 from training.models.segnet import IGNORED_LABEL, SegNet, SegNetConfig
@@ -150,7 +150,7 @@ STREETS = Task(
     config=_STREETS_CONFIG,
     build=lambda: SegNet(_STREETS_CONFIG),
     load=camvid.load_camvid,
-    download=lambda data: download_archive(camvid.TUTORIAL, data),
+    download=camvid.download_camvid,
     recipe=Recipe(
         epochs=48,
         batch_size=4,
@@ -164,7 +164,7 @@ STREETS = Task(
             Stage(0.5, StreetAugmentation(crop=(256, 320), scales=(0.6, 1.5))),
         ),
     ),
-    class_weights=lambda data: tempered_class_weights(data, len(camvid.CLASSES)),
+    class_weights=lambda data: tempered_class_weights(data, len(camvid.CLASSES), exponent=0.6),
     ignored_label=IGNORED_LABEL,
 )
 

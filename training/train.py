@@ -5,6 +5,8 @@ import math
 import subprocess
 import time
 from collections.abc import Iterable
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,11 @@ from tqdm import tqdm
 from training.checkpoint import Checkpoint, plain_config
 from training.data.labelled import LabelledImages
 from training.device import Device
-from training.errors import CheckpointError
+from training.errors import CheckpointError, DivergenceError
 from training.metrics import confusion_matrix, segmentation_scores
 from training.tasks import Augmentation, Recipe, Task
+
+_REFRESH_BATCHES = 60  # of them are enough: on `streets`, 240 whole pictures
 
 
 def train(
@@ -29,12 +33,15 @@ def train(
     *,
     seed: int = 0,
     epochs: int | None = None,
+    learning_rate: float | None = None,
+    initial: Checkpoint | None = None,
     resume: bool = False,
 ) -> Checkpoint:
     """Train `task`'s network and keep the best on validation.
 
     Writes into the folder `run`: `last.pt` after every epoch (what `resume` goes on from), `best.pt` (weights of the
-    highest validation metric so far) and `log.jsonl` (a line an epoch).
+    highest validation metric so far) and `log.jsonl` (a line an epoch). `epochs` and `learning_rate` stand in for the
+    recipe's. With `initial`, training begins from its weights instead of random ones, in the recipe's last stage.
 
     Returns:
         the best checkpoint.
@@ -43,10 +50,18 @@ def train(
         CheckpointError: when there is nothing to resume, or it was begun with other settings.
     """
     epochs = epochs or task.recipe.epochs
+    recipe = task.recipe
+    if learning_rate is not None:
+        recipe = replace(recipe, learning_rate=learning_rate)
+    if initial is not None:
+        recipe = replace(recipe, stages=(replace(recipe.stages[-1], start=0.0),))
+    task = replace(task, recipe=recipe)
     torch.manual_seed(seed)
     model = task.build().to(device.torch)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # the stub lacks it
     optimizer = _optimizer(model, task.recipe)
+    if initial is not None:
+        model.load_state_dict(initial.model)
     state = Checkpoint(task.name, plain_config(task), 0, epochs, seed, {}, commit=current_commit())
     if resume:
         state = _resume(run, state, model, optimizer)
@@ -73,9 +88,11 @@ def train(
         entry = {"epoch": epoch + 1, "loss": round(loss, 5), "seconds": round(time.monotonic() - started, 1)}
         improved = False
         if (epoch + 1) % task.recipe.validate_every == 0 or epoch + 1 == epochs:
+            refresh_batch_norm(model, training, device, task.recipe.batch_size)
             metric = validate(task, model, validation, device)
-            improved = metric > state.best
-            state.best = max(metric, state.best)
+            # Mean IoU is NaN while a network names no class that occurs: then anything is better.
+            improved = metric > state.best or not math.isfinite(state.best)
+            state.best = metric if improved else state.best
             entry[task.metric] = round(metric, 5)
         state.epoch, state.model = epoch + 1, model.state_dict()
         state.history.append(entry)
@@ -105,7 +122,7 @@ def train_one_epoch(
     """One pass over `data` in random order; returns the mean loss.
 
     Raises:
-        FloatingPointError: when the loss is no longer a number.
+        DivergenceError: when the loss is no longer a number.
     """
     model.train()
     recipe = task.recipe
@@ -126,8 +143,32 @@ def train_one_epoch(
         optimizer.step()
         total += float(loss.detach())
     if not math.isfinite(total):
-        raise FloatingPointError(f"the loss became {total} in epoch {epoch + 1}; lower the learning rate")
+        raise DivergenceError(f"the loss became {total} in epoch {epoch + 1}; lower the learning rate")
     return total / steps
+
+
+@torch.inference_mode()
+def refresh_batch_norm(model: nn.Module, data: LabelledImages, device: Device, batch_size: int) -> None:
+    """Measure batch normalisation's statistics anew, over whole pictures as they are.
+
+    The running ones follow the last few batches of augmented crops, which are not what will be asked: on `streets`
+    they cost 1.7 points of mean IoU. A network without batch normalisation is left as it is.
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not layers:
+        return
+    momenta = [layer.momentum for layer in layers]
+    model.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # a plain mean over all batches
+        layer.train()
+    batches = data.batches(batch_size, torch.Generator().manual_seed(0))
+    for images, _ in islice(batches, _REFRESH_BATCHES):
+        with device.autocast():
+            model((images.float() / 255).contiguous(memory_format=torch.channels_last))
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
 
 
 @torch.inference_mode()

@@ -17,8 +17,8 @@ _HOME = """<!doctype html>
 <style>body{font:16px/1.5 system-ui,sans-serif;max-width:40em;margin:3em auto;padding:0 1em}</style></head>
 <body><h1>Sightline</h1>
 <p>Send a picture of a digit to <code>POST /classify</code>, or of a street to <code>POST /segment</code>:</p>
-<pre>curl -F file=@examples/seven.png http://localhost:8000/classify
-curl -F file=@examples/street.png "http://localhost:8000/segment?output=overlay" -o overlay.png</pre>
+<pre>curl -F file=@examples/seven.png http://127.0.0.1:8000/classify
+curl -F file=@examples/street.jpg "http://127.0.0.1:8000/segment?output=overlay" -o overlay.png</pre>
 <ul><li><a href="/models">models</a>: what is loaded, and where it runs</li>
 <li><a href="/docs">docs</a>: the interface, described</li>
 <li><a href="/healthz">healthz</a> and <a href="/readyz">readyz</a>: alive, and able to answer</li></ul>

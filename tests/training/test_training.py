@@ -19,12 +19,12 @@ from training.data.augment import StreetAugmentation
 from training.data.labelled import LabelledImages
 from training.data.mnist import load_mnist
 from training.device import choose_device
-from training.errors import CheckpointError, ExportError, TrainingError
+from training.errors import CheckpointError, DivergenceError, ExportError, TrainingError
 from training.evaluate import evaluate, open_model, table
 from training.export import PARITY_BATCH_SIZES, answers, check_parity, export, served
 from training.models.segnet import SegNet, SegNetConfig
 from training.tasks import DIGITS, STREETS, Recipe, Stage, Task
-from training.train import learning_rate_factor, train
+from training.train import learning_rate_factor, refresh_batch_norm, train
 
 # The bars of the made digits are told apart by their place, so they are not shifted about.
 _AS_IT_IS = Stage(0.0, lambda images, targets, _: (images, targets))
@@ -112,7 +112,7 @@ def test_a_resumed_training_goes_the_same_way(digits: tuple[LabelledImages, Labe
 
         def batches(self, *arguments: object, **options: object) -> object:  # type: ignore[override]
             _StopsAfterTwo.passes += 1
-            if _StopsAfterTwo.passes == 3:
+            if _StopsAfterTwo.passes == 5:  # each epoch passes over it to train and to refresh batch normalisation
                 raise _Interrupted
             return super().batches(*arguments, **options)  # type: ignore[arg-type]
 
@@ -154,7 +154,7 @@ def test_a_loss_that_is_no_number_stops_the_training(
     digits: tuple[LabelledImages, LabelledImages], tmp_path: Path
 ) -> None:
     wild = replace(SHORT, recipe=replace(SHORT.recipe, learning_rate=1e30))
-    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+    with pytest.raises(DivergenceError, match="lower the learning rate"):
         train(wild, *digits, tmp_path, choose_device("cpu"), epochs=1)
 
 
@@ -164,6 +164,32 @@ def test_learning_rate_warms_up_and_falls_to_zero() -> None:
     assert learning_rate_factor(0.1, 0.1) == pytest.approx(1)
     assert learning_rate_factor(0.55, 0.1) == pytest.approx(0.5)
     assert learning_rate_factor(1, 0.1) == pytest.approx(0)
+
+
+def test_fine_tuning_begins_with_the_given_weights(
+    digits: tuple[LabelledImages, LabelledImages], tmp_path: Path
+) -> None:
+    device = choose_device("cpu")
+    first = train(SHORT, *digits, tmp_path / "first", device, epochs=6)
+    tuned = train(SHORT, *digits, tmp_path / "tuned", device, epochs=1, learning_rate=1e-9, initial=first)
+    assert tuned.best == pytest.approx(first.best, abs=0.05)
+    for name, value in DIGITS.build().named_parameters():
+        del value
+        torch.testing.assert_close(tuned.model[name], first.model[name], atol=1e-4, rtol=1e-4)
+
+
+def test_batch_norm_is_measured_over_pictures_as_they_are() -> None:
+    torch.manual_seed(0)
+    model = DIGITS.build()
+    pictures = torch.full((40, 28, 28, 1), 200, dtype=torch.uint8)
+    data = LabelledImages(pictures, torch.zeros(40, dtype=torch.uint8), "here")
+    refresh_batch_norm(model, data, choose_device("cpu"), batch_size=20)
+    first = next(module for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+    convolution = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    expected = convolution(torch.full((20, 1, 28, 28), 200 / 255)).mean(dim=(0, 2, 3))
+    assert first.running_mean is not None
+    torch.testing.assert_close(first.running_mean, expected.detach(), atol=1e-4, rtol=1e-3)
+    assert first.momentum == 0.1
 
 
 def test_stages_follow_one_another() -> None:
@@ -290,6 +316,7 @@ def test_the_streets_way_from_training_to_scores(camvid: Path, tmp_path: Path) -
 
 
 def test_wrong_names_are_explained(mnist: Path, tmp_path: Path) -> None:
+    assert "there is no device 'tpu'" in _run("train", "digits", "--data", mnist, "--device", "tpu")[1]
     assert _run("train", "letters", "--data", mnist)[1].startswith("there is nothing to train called 'letters'")
     assert "no file" in _run("evaluate", tmp_path / "x.onnx", "--data", mnist)[1]
     (tmp_path / "x.onnx").write_bytes(b"no model")

