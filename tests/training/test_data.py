@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from tests.training.conftest import write_idx
-from training.data.augment import DigitAugmentation, StreetAugmentation
 from training.data import camvid as camvid_data
+from training.data.augment import DigitAugmentation, StreetAugmentation
 from training.data.camvid import download_camvid, load_camvid, pixels_sha256
 from training.data.download import RemoteArchive
 from training.data.labelled import LabelledImages
