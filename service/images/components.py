@@ -79,15 +79,18 @@ def _joined(
 
 def dilated(mask: BoolMap, radius: int) -> BoolMap:
     """What lies within `radius` pixels of a set pixel, along rows and columns (a square)."""
-    for axis in (0, 1):
-        reached = 0
-        while reached < radius:
-            step = min(max(1, reached), radius - reached)
-            grown = mask.copy()
-            to, back = np.moveaxis(grown, axis, 0), np.moveaxis(mask, axis, 0)
-            to[step:] |= back[:-step]
-            to[:-step] |= back[step:]
-            mask, reached = grown, reached + step
+    return _grown(_grown(mask, radius).T, radius).T
+
+
+def _grown(mask: BoolMap, radius: int) -> BoolMap:
+    """What lies within `radius` rows of a set pixel, in steps that double."""
+    reached = 0
+    while reached < radius:
+        step = min(max(1, reached), radius - reached)
+        grown = mask.copy()
+        grown[step:] |= mask[:-step]
+        grown[:-step] |= mask[step:]
+        mask, reached = grown, reached + step
     return mask
 
 

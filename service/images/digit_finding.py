@@ -4,7 +4,7 @@ Coarsely at first, to learn where the digit is, what colour its ink has and how 
 while it is small; then finely around it, from the picture's own pixels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ _COARSE_LEAST, _COARSE_MOST = 128, 320  # longest side in pixels at which a digi
 _WIDEST = (0.25, 0.07, 0.02)  # of that side: how wide strokes are taken to be before they are measured
 _SMALL = 0.3  # of that side: a digit that is smaller is searched anew from closer by
 _CLEAN = 0.05  # doubt below which nothing else is tried
+_HEAD_START = 0.06  # of doubt: narrow strokes are believed only where they are that much clearer than wide ones
 _MARGIN = 0.35  # of the digit's longer side, seen around it in the fine look
 _LEEWAY = 0.1  # of the digit's longer side: how far it may reach beyond what the coarse look saw of it
 
@@ -79,7 +80,8 @@ def _approach(picture: Image.Image) -> tuple[_View, Marks]:
         left, top, right, bottom = found = box_of(marks.mask)
         nearer = _with_margin(view.in_picture(found), 1.0, picture.size)
         small = max(right - left, bottom - top) < _SMALL * max(marks.mask.shape)
-        if not small or longest <= _COARSE_LEAST or nearer == box:
+        closer = max(nearer[2] - nearer[0], nearer[3] - nearer[1]) < 0.95 * longest  # or it might go on for ever
+        if not small or not closer or longest <= _COARSE_LEAST:
             return view, marks
         box = nearer
 
@@ -99,15 +101,19 @@ def _search(samples: FloatMap) -> Marks | None:
         longest = max(samples.shape)
         best = None
         for share in _WIDEST:
-            tries = (find_marks(samples, way, share * longest) for way in (axis, -axis))
-            best = min((marks for marks in (best, *tries) if marks), key=lambda marks: marks.doubt, default=None)
+            tries = [find_marks(samples, way, share * longest) for way in (axis, -axis)]
+            found = [marks for marks in tries if marks]
+            if best is not None:
+                best = replace(best, doubt=best.doubt - _HEAD_START)
+                found.append(best)
+            best = min(found, key=lambda marks: marks.doubt, default=None)
             if best is not None and best.doubt < _CLEAN:
                 break
         if best is None:
             break
-        again = find_marks(samples, best.direction, best.widest)
-        if again is not None and again.doubt < best.doubt + 0.02:
-            best = again
+        if best.doubt >= _CLEAN:
+            again = find_marks(samples, best.direction, best.widest)
+            best = again if again is not None and again.doubt < best.doubt + 0.02 else best
         inside = sheet_inside(best.mask)
         if inside is None:
             break

@@ -35,10 +35,10 @@ def box_blurred(values: FloatMap, radius: int) -> FloatMap:
 
 def opened(values: FloatMap, window: int) -> FloatMap:
     """Grey-level opening with a square of side `window` (odd): what is bright and narrower than it is taken away."""
-    return _greatest(-_greatest(-values, window), window)
+    return greatest(-greatest(-values, window), window)
 
 
-def _greatest(values: FloatMap, window: int) -> FloatMap:
+def greatest(values: FloatMap, window: int) -> FloatMap:
     """The greatest value within a square of side `window`, the border's values continued outside."""
     radius = window // 2
     for axis in (0, 1):

@@ -8,13 +8,14 @@ import numpy.typing as npt
 
 from service.images.components import BoolMap, Components, connected_components, dilated
 from service.images.digit_rendering import stroke_widest
-from service.images.filtering import FloatMap, box_blurred, box_of
+from service.images.filtering import FloatMap, box_blurred, box_of, greatest
 from service.images.ink import LUMINANCE, Direction, InkMap, energy_threshold, ink_map
-from service.images.ruled_lines import Ruled, without_ruled_lines
+from service.images.ruled_lines import Ruled, ruled_lines
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _FEWEST = 6  # pixels: what is smaller is a speck
+_FAINT = 0.35  # of the threshold between inks: printed lines are fainter than what is written over them
 _BLOB = 0.3  # of its longer side: how wide the strokes of a digit get
 
 
@@ -47,8 +48,11 @@ def find_marks(
     mark is chosen and what is near it. The paper may be known to be `ruled`. None when nothing stands out.
     """
     ink = _denoised(ink_map(samples, direction, widest))
-    threshold = max(ink.floor, energy_threshold(ink.amount))
-    mask, ruled = without_ruled_lines(ink.amount > threshold, ruled)
+    threshold: FloatMap | float = max(ink.floor, energy_threshold(ink.amount))
+    lines, ruled = ruled_lines(ink.amount > max(ink.floor, _FAINT * threshold), ruled)
+    if focus is not None:
+        threshold = np.maximum(ink.floor, _half_of_stroke(ink.amount, ink.amount > threshold))
+    mask = (ink.amount > threshold) & ~lines
     parts = connected_components(dilated(mask, max(1, round(0.012 * max(mask.shape)))))
     if len(parts.areas) == 0:
         return None
@@ -73,6 +77,22 @@ def _denoised(ink: InkMap) -> InkMap:
     return InkMap(box_blurred(ink.amount, radius), ink.noise / (2 * radius + 1))
 
 
+def _half_of_stroke(amount: FloatMap, strong: BoolMap) -> FloatMap:
+    """Half the amount of ink that strokes have thereabouts, which is where the edge of a blurred stroke lies.
+
+    Not less than a quarter of what the `strong` ones have, or faint things beside the digit would count.
+    """
+    full = float(np.percentile(amount[strong], 75)) if strong.any() else 0.0
+    height, width = amount.shape
+    cell = max(1, max(height, width) // 32)
+    padded = np.pad(amount, ((0, -height % cell), (0, -width % cell)))
+    cells = padded.reshape(padded.shape[0] // cell, cell, -1, cell).max((1, 3))
+    there = box_blurred(greatest(np.minimum(cells, full), 3), 1)
+    there = np.repeat(np.repeat(there, cell, 0), cell, 1)[:height, :width]
+    half: FloatMap = np.maximum(0.5 * box_blurred(there, cell), 0.25 * full).astype(np.float32)
+    return half
+
+
 def _chosen(parts: Components, amount: FloatMap) -> BoolMap:
     """The heaviest part that is central and does not lie along the border, and those that belong to it."""
     height, width = amount.shape
@@ -94,7 +114,9 @@ def _chosen(parts: Components, amount: FloatMap) -> BoolMap:
 def _within(parts: Components, amount: FloatMap, focus: BoolMap) -> BoolMap:
     """The parts that have half of their ink within `focus`, but for specks."""
     masses, inside = parts.sums(amount), parts.sums(np.where(focus, amount, 0))
-    return parts.select((inside > 0.5 * masses) & (masses > 0.02 * masses.max()))
+    strengths = masses / np.maximum(parts.sums((amount > 0).astype(np.float32)), 1)
+    main = int(np.argmax(inside))
+    return parts.select((inside > 0.5 * masses) & (inside > 0.02 * inside[main]) & (strengths > 0.45 * strengths[main]))
 
 
 def _border_contact(parts: Components) -> npt.NDArray[np.float64]:

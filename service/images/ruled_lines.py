@@ -1,4 +1,4 @@
-"""Lines printed on paper: found by their direction, taken away without cutting the digit that crosses them."""
+"""Lines printed on paper, found by their direction, without the digit that crosses them."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,19 +8,19 @@ from service.images.components import BoolMap
 Ruled = tuple[bool, bool]
 
 _SLOPES = np.tan(np.radians(np.arange(-8, 8.01, 0.25)))
-_SPAN = 0.6  # share of the picture's width that a ruled line is seen on
+_SPAN = 0.7  # share of the picture's width that a ruled line is seen on
 _THICKEST = 0.04  # of the picture's width; strokes that are thicker are no ruled lines
 
 
-def without_ruled_lines(mask: BoolMap, known: Ruled) -> tuple[BoolMap, Ruled]:
-    """`mask` (height×width) without the thin straight lines that run across it, along its rows or its columns.
+def ruled_lines(mask: BoolMap, known: Ruled) -> tuple[BoolMap, Ruled]:
+    """The pixels of the thin straight lines that run across `mask` (height×width), along its rows or its columns.
 
     One line alone may be the bar of a tightly cut 7: there have to be two, or it has to be far thinner than what it
     crosses, or the paper is `known` to be ruled (along rows, along columns). Also says which of both were found.
     """
     level = _line_pixels(mask, known=known[0])
     upright = _line_pixels(mask.T, known=known[1]).T
-    return mask & ~level & ~upright, (known[0] or bool(level.any()), known[1] or bool(upright.any()))
+    return level | upright, (known[0] or bool(level.any()), known[1] or bool(upright.any()))
 
 
 def _line_pixels(mask: BoolMap, *, known: bool) -> BoolMap:
