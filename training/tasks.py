@@ -89,7 +89,7 @@ class Task:
         return "accuracy" if self.kind == "classification" else "mean IoU"
 
 
-def tempered_class_weights(data: LabelledImages, classes: int, exponent: float = 0.4) -> Tensor:
+def tempered_class_weights(data: LabelledImages, classes: int, exponent: float = 0.6) -> Tensor:
     """Weights (classes,) that fall with a class's share of the labelled pixels, `share ** -exponent`, mean one.
 
     The inverse frequency itself (exponent 1) would make a pole's pixel count a hundred times a road's, and poles
@@ -145,7 +145,7 @@ STREETS = Task(
     height=camvid.HEIGHT,
     width=camvid.WIDTH,
     color="RGB",
-    preparation="stretch",
+    preparation="letterbox",
     classes=camvid.CLASSES,
     config=_STREETS_CONFIG,
     build=lambda: SegNet(_STREETS_CONFIG),
