@@ -40,15 +40,15 @@ def _digit_pictures() -> dict[str, bytes]:
     small.paste(seven.resize((120, round(120 * seven.height / seven.width))), (470, 40))
     stroke = Image.new("RGBA", (300, 400), (0, 0, 0, 0))  # transparent paper, white ink
     ImageDraw.Draw(stroke).line([(80, 70), (220, 70), (140, 330)], fill=(255, 255, 255, 255), width=26, joint="curve")
-    formed = Image.new("L", (280, 280), 0)  # MNIST's own form: 28×28, bright on black, within the middle 20×20
-    ImageDraw.Draw(formed).line([(80, 60), (200, 60), (130, 220)], fill=255, width=26, joint="curve")
+    # MNIST's own form, which must pass through unchanged: what the example becomes.
+    formed = prepare(seven, ModelInput(height=28, width=28, color="L"), "mnist-digit").pixels[..., 0]
     turned = Image.Exif()
     turned[0x0112] = 6  # stored lying on its side
     return {
         "digit-light-on-dark.png": _encoded(ImageOps.invert(seven), "PNG"),
         "digit-small-off-centre.png": _encoded(small, "PNG"),
         "digit-transparent.png": _encoded(stroke, "PNG"),
-        "digit-mnist-form.png": _encoded(formed.resize((28, 28), Image.Resampling.BOX), "PNG"),
+        "digit-mnist-form.png": _encoded(Image.fromarray(formed), "PNG"),
         "digit-turned.jpg": _encoded(seven.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=92, exif=turned),
     }
 
