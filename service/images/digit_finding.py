@@ -24,10 +24,10 @@ Box = tuple[int, int, int, int]
 _COARSE_LEAST, _COARSE_MOST = 128, 320  # longest side in pixels at which a digit is searched
 _WIDEST = (0.25, 0.07, 0.02)  # of that side: how wide strokes are taken to be before they are measured
 _SMALL = 0.3  # of that side: a digit that is smaller is searched anew from closer by
-_CLEAN = 0.05  # doubt below which nothing else is tried
+_CLEAN, _HOPELESS = 0.05, 0.9  # doubt below which nothing else is tried, and above which there is no digit
 _HEAD_START = 0.06  # of doubt: narrow strokes are believed only where they are that much clearer than wide ones
 _MARGIN = 0.35  # of the digit's longer side, seen around it in the fine look
-_LEEWAY = 0.1  # of the digit's longer side: how far it may reach beyond what the coarse look saw of it
+_LEEWAY = 0.06  # of the digit's longer side: how far it may reach beyond what the coarse look saw of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ def _approach(picture: Image.Image) -> tuple[_View, Marks]:
         longest = max(box[2] - box[0], box[3] - box[1])
         view = _view(picture, box, min(max(longest, _COARSE_LEAST), _COARSE_MOST) / longest)
         marks = _search(evenly_lit(view.samples))
-        if marks is None:
+        if marks is None or marks.doubt > _HOPELESS:
             raise _blank("nothing stands out from its background")
         left, top, right, bottom = found = box_of(marks.mask)
         nearer = _with_margin(view.in_picture(found), 1.0, picture.size)

@@ -44,7 +44,7 @@ def find_marks(
 ) -> Marks | None:
     """The marks whose ink lies in `direction` from the paper, their strokes at most `widest` pixels wide.
 
-    `samples` are float32 height×width×3, 0…255. With `focus` only what lies mostly within it counts; without, one main
+    `samples` are float32 height×width×3, 0…255. With `focus` only what lies within it counts; without, one main
     mark is chosen and what is near it. The paper may be known to be `ruled`. None when nothing stands out.
     """
     ink = _denoised(ink_map(samples, direction, widest))
@@ -57,7 +57,7 @@ def find_marks(
     if len(parts.areas) == 0:
         return None
     amount = np.where(mask, ink.amount, 0)
-    marks = mask & (_chosen(parts, amount) if focus is None else _within(parts, amount, focus))
+    marks = mask & (_chosen(parts, amount) if focus is None else focus & _within(parts, amount, focus))
     if marks.sum() < _FEWEST:
         return None
     widest = stroke_widest(marks)
@@ -80,7 +80,7 @@ def _denoised(ink: InkMap) -> InkMap:
 def _half_of_stroke(amount: FloatMap, strong: BoolMap) -> FloatMap:
     """Half the amount of ink that strokes have thereabouts, which is where the edge of a blurred stroke lies.
 
-    Not less than a quarter of what the `strong` ones have, or faint things beside the digit would count.
+    Not less than a third of what the `strong` ones have, or faint things beside the digit would count.
     """
     full = float(np.percentile(amount[strong], 75)) if strong.any() else 0.0
     height, width = amount.shape
@@ -89,7 +89,7 @@ def _half_of_stroke(amount: FloatMap, strong: BoolMap) -> FloatMap:
     cells = padded.reshape(padded.shape[0] // cell, cell, -1, cell).max((1, 3))
     there = box_blurred(greatest(np.minimum(cells, full), 3), 1)
     there = np.repeat(np.repeat(there, cell, 0), cell, 1)[:height, :width]
-    half: FloatMap = np.maximum(0.5 * box_blurred(there, cell), 0.25 * full).astype(np.float32)
+    half: FloatMap = np.maximum(0.5 * box_blurred(there, cell), 0.35 * full).astype(np.float32)
     return half
 
 

@@ -8,7 +8,8 @@ from service.images.components import BoolMap
 Ruled = tuple[bool, bool]
 
 _SLOPES = np.tan(np.radians(np.arange(-8, 8.01, 0.25)))
-_SPAN = 0.7  # share of the picture's width that a ruled line is seen on
+_SPAN = 0.75  # share of the picture's width, but for what is written over it, that a ruled line is seen on
+_LEAST = 0.3  # share of the whole width that it is seen on at least
 _THICKEST = 0.04  # of the picture's width; strokes that are thicker are no ruled lines
 
 
@@ -25,18 +26,17 @@ def ruled_lines(mask: BoolMap, known: Ruled) -> tuple[BoolMap, Ruled]:
 
 def _line_pixels(mask: BoolMap, *, known: bool) -> BoolMap:
     """The pixels of lines that run from left to right, up to 8° from level."""
-    height, width = mask.shape
     lines = np.zeros_like(mask)
     runs = _vertical_runs(mask)
-    thin = mask & (runs <= max(2, round(_THICKEST * width)))
-    rows, columns = np.nonzero(thin)
-    if len(rows) < _SPAN * width:
+    thin = mask & (runs <= max(2, round(_THICKEST * mask.shape[1])))
+    if thin.sum() < _LEAST * mask.shape[1]:
         return lines
-    slope, offsets = _lines(rows, columns, height, width)
+    slope = _shared_slope(thin)
+    offsets = _offsets(thin, mask & ~thin, slope)
     if len(offsets) == 0:
         return lines
-    intercepts = rows - slope * columns
-    near = np.abs(intercepts[:, None] - offsets[None, :]).min(1)
+    rows, columns = np.nonzero(thin)
+    near = np.abs((rows - slope * columns)[:, None] - offsets[None, :]).min(1)
     thickness = float(np.median(runs[rows[near < 1], columns[near < 1]]))
     rest = mask & ~thin
     if len(offsets) == 1 and not known and not (rest.any() and thickness < 0.4 * float(np.median(runs[rest]))):
@@ -46,31 +46,37 @@ def _line_pixels(mask: BoolMap, *, known: bool) -> BoolMap:
     return lines
 
 
-def _lines(
-    rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], height: int, width: int
-) -> tuple[float, npt.NDArray[np.float64]]:
-    """The slope that all lines share and their rows at column 0 (Hough's transform, with the slope in steps)."""
-    best = (0.0, 0.0, np.empty(0))
-    reach = int(width * _SLOPES[-1]) + 2
-    for slope in _SLOPES:
-        intercepts = np.rint(rows - slope * columns).astype(np.int64) + reach
-        seen = np.zeros((height + 2 * reach, width), np.bool_)
-        seen[intercepts, columns] = True
-        coverage = seen.sum(1) / width
-        sharpness = float((coverage**3).sum())
-        if sharpness > best[0]:
-            both = np.maximum(coverage[:-1], coverage[1:])  # a line may lie between two rows
-            peaks = np.nonzero((coverage >= _SPAN) | (np.append(both, 0) >= _SPAN) & (coverage > _SPAN / 2))[0]
-            best = (sharpness, float(slope), _centers(peaks) - reach)
-    return best[1], best[2]
+def _shared_slope(thin: BoolMap) -> float:
+    """The slope that all lines share: Hough's transform over slopes, the one with the fullest rows."""
+    best = max(_SLOPES, key=lambda slope: float((_along(thin, slope).sum(1, dtype=np.float64) ** 3).sum()))
+    return float(best)
 
 
-def _centers(peaks: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """The middles of the runs of neighbouring numbers."""
+def _offsets(thin: BoolMap, thick: BoolMap, slope: float) -> npt.NDArray[np.float64]:
+    """The lines' rows at column 0: where, but for what is written over it, a row along the slope is mostly thin ink."""
+    width = thin.shape[1]
+    hits = _along(thin, slope)
+    hits[:-1] |= hits[1:]  # a line may lie between two rows
+    seen, hidden = hits.sum(1), (_along(thick, slope) & ~hits).sum(1)
+    peaks = np.nonzero((seen >= _SPAN * (width - hidden)) & (seen >= _LEAST * width))[0]
     if len(peaks) == 0:
         return np.empty(0)
     groups = np.split(peaks, np.nonzero(np.diff(peaks) > 2)[0] + 1)
-    return np.array([(group[0] + group[-1]) / 2 for group in groups])
+    return np.array([(group[0] + group[-1] + 1) / 2 for group in groups]) - _reach(width)
+
+
+def _along(mask: BoolMap, slope: float) -> BoolMap:
+    """The mask sheared so that lines of this slope become rows; row r holds the line that starts at r - reach."""
+    height, width = mask.shape
+    rows, columns = np.nonzero(mask)
+    sheared = np.zeros((height + 2 * _reach(width), width), np.bool_)
+    sheared[np.rint(rows - slope * columns).astype(np.int64) + _reach(width), columns] = True
+    return sheared
+
+
+def _reach(width: int) -> int:
+    """How many rows the steepest line crosses."""
+    return int(width * _SLOPES[-1]) + 2
 
 
 def _vertical_runs(mask: BoolMap) -> npt.NDArray[np.int64]:

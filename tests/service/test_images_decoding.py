@@ -1,0 +1,361 @@
+import struct
+import time
+import tracemalloc
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from service.errors import NotAPictureError, PictureTooLargeError, UnreadablePictureError
+from service.images import Header, PictureLimits, decode, read_header
+from service.images.headers import exif_orientation
+from tests.service.pictures import edited_png, encoded, png_chunk
+
+LIMITS = PictureLimits()
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+
+
+def gradient(width: int = 48, height: int = 32) -> Image.Image:
+    rows, columns = np.mgrid[0:height, 0:width]
+    return Image.fromarray(np.stack([rows * 255 // height, columns * 255 // width, rows + columns], 2).astype(np.uint8))
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_the_formats(format_: str) -> None:
+    data = encoded(gradient(), format_)
+    header = read_header(memoryview(data))
+    assert header == Header(header.format, 48, 32)
+    assert header.format == format_
+    assert header.pixels == 48 * 32
+    picture = decode(data, LIMITS)
+    assert (picture.mode, picture.size) == ("RGB", (48, 32))
+    assert np.abs(np.asarray(picture).astype(int) - np.asarray(gradient())).mean() < 12  # JPEG and GIF lose something
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 50}, {"exif": b"Exif\0\0II*\0"}])
+def test_every_kind_of_webp(options: dict[str, object]) -> None:
+    data = encoded(gradient(), "WEBP", **options)
+    assert read_header(data) == Header("WEBP", 48, 32)
+    assert decode(data, LIMITS).size == (48, 32)
+
+
+def test_a_bmp_stored_from_the_top() -> None:
+    data = bytearray(encoded(gradient(), "BMP"))
+    struct.pack_into("<i", data, 22, -32)
+    assert read_header(bytes(data)) == Header("BMP", 48, 32)
+    assert decode(bytes(data), LIMITS).size == (48, 32)
+
+
+def foreign() -> dict[str, bytes]:
+    picture = gradient()
+    return {
+        "text": b"not a picture at all, just words",
+        "svg": b'<svg xmlns="http://www.w3.org/2000/svg"><rect width="9" height="9"/></svg>',
+        "eps": encoded(picture, "EPS"),
+        "psd": b"8BPS\x00\x01" + bytes(6) + struct.pack(">HIIHH", 3, 8, 8, 8, 3) + bytes(64),
+        "tiff": encoded(picture, "TIFF"),
+        "ppm": encoded(picture, "PPM"),
+        "ico": encoded(picture, "ICO"),
+        "jpeg2000": encoded(picture, "JPEG2000"),
+        "avi in riff": b"RIFF\x24\0\0\0AVI LIST" + bytes(32),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(foreign()))
+def test_other_formats_are_never_opened(name: str) -> None:
+    data = foreign()[name]
+    with pytest.raises(NotAPictureError, match="JPEG, PNG, WebP, GIF or BMP"):
+        read_header(data)
+    with pytest.raises(NotAPictureError):
+        decode(data, LIMITS)
+
+
+def test_nothing_sent() -> None:
+    with pytest.raises(UnreadablePictureError, match="empty"):
+        decode(b"", LIMITS)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_cut_short(format_: str) -> None:
+    data = encoded(gradient(200, 150), format_)
+    for length in (3, 11, 17, 25, 40, len(data) // 3, len(data) // 2):
+        with pytest.raises((UnreadablePictureError, NotAPictureError)):
+            decode(data[:length], LIMITS)
+
+
+def test_damaged_chunks() -> None:
+    data = encoded(gradient(), "PNG")
+
+    def break_data(kind: bytes, content: bytes) -> bytes:
+        return png_chunk(kind, content[:10] + b"\xff" * (len(content) - 10) if kind == b"IDAT" else content)
+
+    with pytest.raises(UnreadablePictureError, match="damaged"):
+        decode(edited_png(data, break_data), LIMITS)
+    with pytest.raises(UnreadablePictureError, match="damaged"):  # the checksum of the header is wrong
+        decode(data[:29] + b"\0\0\0\0" + data[33:], LIMITS)
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP", b"iTXt"])
+@pytest.mark.parametrize("last", [False, True])
+def test_bombs_in_chunks_beside_the_pixels(kind: bytes, *, last: bool) -> None:
+    bomb = zlib.compress(bytes(80_000_000), 9)
+    start = {b"zTXt": b"key\0\0", b"iCCP": b"name\0\0", b"iTXt": b"key\0\x01\0\0\0"}[kind]
+    place = b"IEND" if last else b"IDAT"
+
+    def add_bomb(name: bytes, content: bytes) -> bytes:
+        before = png_chunk(kind, start + bomb) if name == place else b""
+        return before + png_chunk(name, content)
+
+    tracemalloc.start()
+    with pytest.raises(UnreadablePictureError):
+        decode(edited_png(encoded(gradient()), add_bomb), LIMITS)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+def webp_bomb() -> bytes:
+    """8192×10760 in 50 bytes: a lossless frame header and next to nothing behind it."""
+    bits = (8192 - 1) | (10760 - 1) << 14
+    body = b"WEBPVP8L" + struct.pack("<IBI", 30, 0x2F, bits) + bytes(25)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def test_a_pixel_bomb_is_refused_by_its_header() -> None:
+    tracemalloc.start()
+    with pytest.raises(PictureTooLargeError, match="8192×10760"):
+        decode(webp_bomb(), LIMITS)
+    assert tracemalloc.get_traced_memory()[1] < 100_000
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "error"),
+    [
+        (20_000, 1, UnreadablePictureError),  # the aspect is judged first
+        (1, 20_000, UnreadablePictureError),
+        (20_000, 999, UnreadablePictureError),
+        (20_000, 1000, PictureTooLargeError),
+        (9000, 2000, PictureTooLargeError),
+        (6000, 6000, PictureTooLargeError),
+        (0xFFFFFFFF, 0xFFFFFFFF, PictureTooLargeError),
+        (1, 1, UnreadablePictureError),
+        (0, 7, UnreadablePictureError),
+    ],
+)
+def test_sizes(width: int, height: int, error: type[Exception]) -> None:
+    data = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    with pytest.raises(error, match=f"{width}×{height}"):
+        decode(data + png_chunk(b"IDAT", zlib.compress(bytes(64))) + png_chunk(b"IEND", b""), LIMITS)
+
+
+def test_the_limits_are_arguments() -> None:
+    data = encoded(gradient(48, 32))
+    for limits in (PictureLimits(max_pixels=48 * 32 - 1), PictureLimits(max_side=47)):
+        with pytest.raises(PictureTooLargeError):
+            decode(data, limits)
+    with pytest.raises(UnreadablePictureError, match=r"more than 1\.4 times"):
+        decode(data, PictureLimits(max_aspect=1.4))
+    assert decode(data, PictureLimits(max_pixels=48 * 32, max_side=48, max_aspect=1.5)).size == (48, 32)
+
+
+def with_scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan is repeated until there are `count`."""
+    data = encoded(gradient(64, 64).convert("L"), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    table = data.rindex(b"\xff\xc4", 0, last)
+    return data[:-2] + data[table:-2] * (count - data.count(b"\xff\xda")) + b"\xff\xd9"
+
+
+def test_a_jpeg_of_a_thousand_scans() -> None:
+    assert decode(encoded(gradient(), "JPEG", progressive=True), LIMITS).size == (48, 32)
+    data = with_scans(1006)
+    assert data.count(b"\xff\xda") == 1006
+    with pytest.raises(UnreadablePictureError, match="more than 64 scans"):
+        decode(data, LIMITS)
+
+
+def test_what_looks_like_the_end_hides_no_scans() -> None:
+    data = with_scans(1006)
+    first = data.index(b"\xff\xda")
+    hidden = data[:first] + b"\xff\xfe\x00\x06\xff\xd9\xff\xd9" + data[first:]  # a comment that holds two end marks
+    with pytest.raises(UnreadablePictureError, match="more than 64 scans"):
+        decode(hidden, LIMITS)
+
+
+def test_scans_in_a_thumbnail_do_not_count() -> None:
+    thumbnail = b"\xff\xe2" + struct.pack(">H", 2 + 400) + b"\xff\xda" * 200
+    data = encoded(gradient(), "JPEG")
+    assert decode(data[:2] + thumbnail + data[2:], LIMITS).size == (48, 32)
+
+
+def test_junk_between_segments_costs_nothing() -> None:
+    data = encoded(gradient(), "JPEG")
+    first = 4 + struct.unpack_from(">H", data, 4)[0]
+    assert decode(data[:first] + bytes(100) + data[first:], LIMITS).size == (48, 32)
+    with pytest.raises(UnreadablePictureError, match="junk"):
+        decode(data[:first] + bytes(5_000_000) + data[first:], LIMITS)
+
+
+def frames(format_: str, count: int) -> bytes:
+    pictures = [gradient(16, 16).point(lambda level, i=i: (level + 40 * i) % 256) for i in range(3)]
+    options = {"save_all": True, "append_images": [pictures[i % 3] for i in range(1, count)], "duration": 10}
+    return encoded(pictures[0], format_, **options)
+
+
+@pytest.mark.parametrize("format_", ["GIF", "WEBP", "PNG"])
+def test_of_many_frames_the_first(format_: str) -> None:
+    single = decode(encoded(gradient(16, 16), format_), LIMITS)
+    first = decode(frames(format_, 30), LIMITS)
+    assert first.size == (16, 16)
+    assert np.abs(np.asarray(first).astype(int) - np.asarray(single)).mean() < 8
+
+
+def test_of_200_000_frames_the_first_in_no_more_time() -> None:
+    gif = frames("GIF", 3)
+    second = gif.index(b"\x21\xf9", gif.index(b"\x2c"))
+    third = gif.index(b"\x21\xf9", second + 1)
+    many_gif = gif[:second] + gif[second:third] * 200_000 + b";"
+    png = frames("PNG", 3)
+    tail = png.index(b"fcTL", png.index(b"IDAT")) - 4
+    end = png.index(b"IEND") - 4
+    many_png = png[:tail] + png[tail:end] * 100_000 + png[end:]
+    for data in (many_gif, many_png):
+        started = time.thread_time()
+        assert decode(data, LIMITS).size == (16, 16)
+        assert time.thread_time() - started < 0.3  # walking them takes seconds
+
+
+def test_a_damaged_animation_header() -> None:
+    def damage(kind: bytes, content: bytes) -> bytes:
+        return png_chunk(kind, bytes(8) if kind == b"acTL" else content)
+
+    with pytest.raises(UnreadablePictureError, match="animation"):
+        decode(edited_png(frames("PNG", 3), damage), LIMITS)
+
+
+def test_a_gif_frame_that_sticks_out_of_its_screen() -> None:
+    data = bytearray(encoded(gradient(16, 16), "GIF"))
+    frame = data.index(b"\x2c", 13 + 768)
+    struct.pack_into("<HHHH", data, frame + 1, 0, 0, 65_535, 65_535)
+    with pytest.raises(PictureTooLargeError):
+        decode(bytes(data), LIMITS)
+
+
+def orientation(value: int, order: str = "<") -> bytes:
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    entry = struct.pack(order + "HHIHH", 0x0112, 3, 1, value, 0)
+    return b"Exif\0\0" + mark + struct.pack(order + "IH", 8, 1) + entry + bytes(4)
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
+def test_exif_turns_a_picture_upright(value: int, format_: str) -> None:
+    upright = Image.new("RGB", (48, 32), "black")
+    upright.paste("red", (0, 0, 16, 16))
+    upright.paste("blue", (32, 16, 48, 32))
+    back = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = upright if value == 1 else upright.transpose(back[value])
+    options: dict[str, object] = {"quality": 95, "subsampling": 0} if format_ == "JPEG" else {"lossless": True}
+    for order in "<>":
+        picture = decode(encoded(stored, format_, exif=orientation(value, order), **options), LIMITS)
+        assert picture.size == (48, 32)
+        assert np.abs(np.asarray(picture).astype(int) - np.asarray(upright)).mean() < 5
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0" + bytes(40),
+        b"Exif\0\0II*\0\xff\xff\xff\xff",
+        orientation(0),
+        orientation(9),
+        orientation(6)[:-10],
+        b"Exif\0\0II*\0" + struct.pack("<IH", 8, 0xFFFF) + b"\xff" * 60,
+        b"Exif\0\0MM\0*" + struct.pack(">IHHHII", 8, 1, 0x011A, 5, 1, 0xFFFFFFF0),  # a resolution outside the file
+        b"Exif\0\0II+\0" + bytes(20),
+    ],
+)
+def test_bad_exif_is_ignored(exif: bytes) -> None:
+    assert exif_orientation(exif) == 1
+    data = encoded(gradient(), "JPEG")
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    assert decode(data[:2] + segment + data[2:], LIMITS).size == (48, 32)
+
+    def add(kind: bytes, content: bytes) -> bytes:
+        return (png_chunk(b"eXIf", exif[6:]) if kind == b"IDAT" else b"") + png_chunk(kind, content)
+
+    assert decode(edited_png(encoded(gradient()), add), LIMITS).size == (48, 32)
+
+
+def test_16_bits_are_scaled() -> None:
+    levels = np.linspace(0, 65_535, 1024).astype(np.uint16).reshape(32, 32)
+    picture = decode(encoded(Image.fromarray(levels)), LIMITS)
+    assert picture.mode == "L"
+    assert np.array_equal(np.asarray(picture), np.rint(levels / 257).astype(np.uint8))
+
+
+def test_16_bits_with_one_transparent_level() -> None:
+    levels = np.full((4, 8), 4000, np.uint16)
+    levels[:, 4:] = 60_000
+
+    def add(kind: bytes, content: bytes) -> bytes:
+        return (png_chunk(b"tRNS", struct.pack(">H", 4000)) if kind == b"IDAT" else b"") + png_chunk(kind, content)
+
+    picture = decode(edited_png(encoded(Image.fromarray(levels)), add), LIMITS)
+    assert picture.mode == "RGBA"
+    assert np.asarray(picture)[0, :, 3].tolist() == [0] * 4 + [255] * 4
+
+
+@pytest.mark.parametrize(
+    ("mode", "format_", "expected"),
+    [
+        ("1", "PNG", "L"),
+        ("L", "PNG", "L"),
+        ("P", "PNG", "RGB"),
+        ("LA", "PNG", "RGB"),  # opaque everywhere
+        ("RGBA", "PNG", "RGB"),
+        ("CMYK", "JPEG", "RGB"),
+        ("P", "GIF", "RGB"),
+        ("RGBA", "WEBP", "RGB"),
+        ("1", "BMP", "L"),
+    ],
+)
+def test_modes(mode: str, format_: str, expected: str) -> None:
+    original = gradient().convert(mode)
+    picture = decode(encoded(original, format_), LIMITS)
+    assert picture.mode == expected
+    difference = np.asarray(picture.convert("L")).astype(int) - np.asarray(original.convert("RGB").convert("L"))
+    assert np.abs(difference).mean() < 8
+
+
+def test_transparency_is_kept() -> None:
+    clear = gradient().convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    for data in (encoded(clear), encoded(clear, "WEBP", lossless=True), encoded(clear.convert("LA"))):
+        assert decode(data, LIMITS).mode == "RGBA"
+    palette = gradient().quantize(8)
+    for transparency in (0, bytes(range(0, 240, 30))):
+        assert decode(encoded(palette, transparency=transparency), LIMITS).mode == "RGBA"
+    assert decode(encoded(gradient(), transparency=(0, 0, 0)), LIMITS).mode == "RGBA"
+
+
+def test_many_threads() -> None:
+    files = [encoded(gradient(40 + i, 40), format_) for i, format_ in enumerate(FORMATS * 8)]
+    with ThreadPoolExecutor(8) as pool:
+        sizes = list(pool.map(lambda data: decode(data, LIMITS).size, files))
+    assert sizes == [(40 + i, 40) for i in range(len(files))]
+
+
+def test_nothing_global_is_changed() -> None:
+    assert Image.MAX_IMAGE_PIXELS == 1024 * 1024 * 1024 // 4 // 3
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False

@@ -1,0 +1,257 @@
+"""Digits drawn by the tests: found where they are, and brought to the form that MNIST gives them."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image, ImageDraw, ImageFilter
+
+from service.errors import UnreadablePictureError
+from service.images import PictureLimits, Prepared, decode, prepare
+from service.images.digit_rendering import is_mnist_form
+from service.manifest import ModelInput
+from tests.service.pictures import DIGITS, Color, encoded, ideal, likeness, overlap, strokes_mask, written
+
+DIGIT = ModelInput(height=28, width=28, color="L")
+WHITE, BLACK, BLUE = (250, 248, 244), (25, 22, 30), (40, 50, 150)
+Paper = Callable[[int, int], Image.Image]
+
+
+def look(picture: Image.Image) -> Prepared:
+    return prepare(picture, DIGIT, "mnist-digit")
+
+
+def grey(prepared: Prepared) -> npt.NDArray[np.uint8]:
+    return prepared.pixels[:, :, 0]
+
+
+def plain(color: Color) -> Paper:
+    return lambda width, height: Image.new("RGB", (width, height), color)
+
+
+def lit(width: int, height: int) -> Image.Image:
+    """White paper, its right side in half the light of its left."""
+    light = np.linspace(1, 0.45, width)[None, :, None] * np.ones((height, 1, 3))
+    return Image.fromarray((light * WHITE).astype(np.uint8))
+
+
+def shadowed(width: int, height: int) -> Image.Image:
+    """White paper with the sharp edge of a shadow across it."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    light = np.where(columns - rows * 0.4 > 0.35 * width, 0.45, 1.0)[:, :, None]
+    return Image.fromarray((light * WHITE).astype(np.uint8))
+
+
+def ruled(*, squared: bool) -> Paper:
+    def draw(width: int, height: int) -> Image.Image:
+        paper = Image.new("RGB", (width, height), WHITE)
+        pen = ImageDraw.Draw(paper)
+        step = min(width, height) // 7
+        for at in range(step // 2, max(width, height) + step, step):
+            pen.line([(0, at), (width, at - width // 40)], fill=(120, 140, 190), width=max(1, step // 25))
+            if squared:
+                pen.line([(at, 0), (at + width // 40, height)], fill=(120, 140, 190), width=max(1, step // 25))
+        return paper
+
+    return draw
+
+
+def noisy(width: int, height: int) -> Image.Image:
+    noise = np.random.default_rng(3).normal(200, 25, (height, width, 3))
+    return Image.fromarray(noise.clip(0, 255).astype(np.uint8))
+
+
+def on_a_table(width: int, height: int) -> Image.Image:
+    """A sheet, a little turned, on something dark."""
+    table = Image.fromarray(np.random.default_rng(4).normal(70, 6, (height, width, 3)).clip(0, 255).astype(np.uint8))
+    corners = [(0.12, 0.1), (0.9, 0.14), (0.87, 0.92), (0.09, 0.88)]
+    ImageDraw.Draw(table).polygon([(x * width, y * height) for x, y in corners], fill=WHITE)
+    return table
+
+
+PAPERS: dict[str, tuple[Color, Paper]] = {
+    "dark on light": (BLACK, plain(WHITE)),
+    "light on dark": (WHITE, plain(BLACK)),
+    "pen on cream": (BLUE, plain((236, 228, 200))),
+    "red on green of like brightness": ((205, 80, 80), plain((70, 140, 70))),
+    "yellow on white": ((215, 200, 90), plain(WHITE)),
+    "low contrast": ((188, 188, 188), plain((212, 212, 212))),
+    "uneven light": (BLACK, lit),
+    "shadow": (BLACK, shadowed),
+    "lines": (BLUE, ruled(squared=False)),
+    "squares": (BLUE, ruled(squared=True)),
+    "noise": (BLACK, noisy),
+    "table": (BLACK, on_a_table),
+}
+
+
+@pytest.mark.parametrize("digit", sorted(DIGITS))
+@pytest.mark.parametrize("paper", sorted(PAPERS))
+def test_any_ink_on_any_paper(paper: str, digit: str) -> None:
+    ink, draw = PAPERS[paper]
+    mask = strokes_mask(digit, 240, 0.09)
+    picture, box = written(mask, ink, draw(420, 360), (90, 55))
+    prepared = look(picture)
+    assert overlap(prepared.region, box) > 0.85
+    assert likeness(grey(prepared), ideal(mask)) > 0.78
+
+
+@pytest.mark.parametrize("digit", sorted(DIGITS))
+@pytest.mark.parametrize("size", [24, 40, 64, 150, 600, 1500])
+def test_any_size(digit: str, size: int) -> None:
+    mask = strokes_mask(digit, size, 0.1)
+    picture, box = written(mask, BLACK, Image.new("RGB", (size, size), WHITE))
+    prepared = look(picture)
+    assert (prepared.width, prepared.height) == (size, size)
+    assert overlap(prepared.region, box) > (0.75 if size > 24 else 0.6)  # there a pixel is a tenth of a box
+    assert likeness(grey(prepared), ideal(mask)) > 0.7
+
+
+@pytest.mark.parametrize("at", [(20, 20), (1350, 30), (700, 1000), (1400, 1020)])
+def test_small_in_a_large_picture(at: tuple[int, int]) -> None:
+    mask = strokes_mask("4", 90, 0.08)
+    picture, box = written(mask, BLUE, Image.new("RGB", (1500, 1120), WHITE), at)
+    noise = np.random.default_rng(0).normal(0, 4, (1120, 1500, 1))
+    picture = Image.fromarray((np.asarray(picture) + noise).clip(0, 255).astype(np.uint8))
+    prepared = look(decode(encoded(picture, "JPEG", quality=75), PictureLimits()))
+    assert overlap(prepared.region, box) > 0.75
+    assert likeness(grey(prepared), ideal(mask)) > 0.7
+
+
+@pytest.mark.parametrize("digit", sorted(DIGITS))
+def test_the_form_is_mnists(digit: str) -> None:
+    picture, _ = written(strokes_mask(digit, 300, 0.09), BLACK, Image.new("RGB", (500, 400), WHITE), (150, 60))
+    pixels = grey(look(picture))
+    assert is_mnist_form(pixels)
+    assert pixels.max() == 255
+    assert np.array_equal(grey(look(Image.fromarray(pixels))), pixels)
+
+
+@pytest.mark.parametrize("digit", sorted(DIGITS))
+@pytest.mark.parametrize("width", [0.008, 0.02, 0.2])
+def test_thin_and_thick_strokes_come_near_mnists(digit: str, width: float) -> None:
+    picture, _ = written(strokes_mask(digit, 900, width), BLACK, Image.new("RGB", (1100, 1100), WHITE), (90, 100))
+    pixels = grey(look(picture))
+    ink = pixels.sum() / 255
+    length = sum(np.hypot(*np.diff(np.array(s), axis=0).T).sum() for s in DIGITS[digit]) * 20 / 0.68
+    assert 1.4 < ink / length < 5.5  # the strokes' mean width in pixels
+
+
+@pytest.mark.parametrize("degrees", [-20, 20])
+def test_turned_a_little(degrees: float) -> None:
+    mask = strokes_mask("7", 300, 0.08).rotate(degrees, Image.Resampling.BICUBIC)
+    picture, box = written(mask, BLACK, Image.new("RGB", (400, 400), WHITE), (50, 50))
+    prepared = look(picture)
+    assert overlap(prepared.region, box) > 0.85
+    assert likeness(grey(prepared), ideal(mask)) > 0.75
+
+
+def test_blurred_and_squeezed() -> None:
+    mask = strokes_mask("5", 240, 0.09)
+    picture, box = written(mask, BLACK, Image.new("RGB", (300, 300), WHITE), (30, 30))
+    blurred = picture.filter(ImageFilter.GaussianBlur(7))
+    prepared = look(decode(encoded(blurred, "JPEG", quality=30), PictureLimits()))
+    assert overlap(prepared.region, box) > 0.75
+    assert likeness(grey(prepared), ideal(mask)) > 0.65
+
+
+def test_a_detached_bar_belongs_to_its_five() -> None:
+    mask = strokes_mask("5", 240, 0.06)
+    ImageDraw.Draw(mask).rectangle([0, 50, 240, 58], fill=0)
+    picture, box = written(mask, BLACK, Image.new("RGB", (300, 300), WHITE), (30, 30))
+    assert overlap(look(picture).region, box) > 0.9
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_cut_tightly(*, inverted: bool) -> None:
+    for digit in DIGITS:
+        mask = strokes_mask(digit, 200, 0.12)
+        ink, ground = (WHITE, BLACK) if inverted else (BLACK, WHITE)
+        picture, box = written(mask, ink, Image.new("RGB", mask.size, ground))
+        assert likeness(grey(look(picture.crop(box))), ideal(mask)) > 0.75, digit
+
+
+def clear(digit: str, color: Color, hidden: Color) -> tuple[Image.Image, Image.Image]:
+    mask = strokes_mask(digit, 200, 0.1)
+    picture = Image.new("RGBA", mask.size, (*hidden, 0))
+    picture.paste(Image.new("RGBA", mask.size, (*color, 255)), (0, 0), mask.point(lambda v: 255 if v else 0))
+    picture.putalpha(mask)
+    return picture, mask
+
+
+@pytest.mark.parametrize("color", [(0, 0, 0), (255, 255, 255), (128, 128, 128), (200, 30, 40)])
+@pytest.mark.parametrize("hidden", [(0, 0, 0), (255, 255, 255), (10, 200, 30)])
+def test_ink_on_nothing(color: Color, hidden: Color) -> None:
+    picture, mask = clear("4", color, hidden)
+    assert likeness(grey(look(picture)), ideal(mask)) > 0.78
+
+
+@pytest.mark.parametrize("light", [False, True])
+def test_ink_of_many_colours_on_nothing(*, light: bool) -> None:
+    picture, mask = clear("7", WHITE, BLACK)
+    shades = np.asarray(picture).copy()
+    shades[:, :, :3] = np.linspace(150 if light else 0, 255 if light else 110, 200)[:, None, None]
+    assert likeness(grey(look(Image.fromarray(shades))), ideal(mask)) > 0.7
+
+
+def test_a_sheet_cut_out() -> None:
+    mask = strokes_mask("5", 200, 0.1)
+    picture, _ = written(mask, BLACK, Image.new("RGB", mask.size, WHITE))
+    sheet = Image.new("L", mask.size, 0)
+    ImageDraw.Draw(sheet).rounded_rectangle([4, 4, 196, 196], 20, fill=255)
+    picture.putalpha(sheet)
+    assert likeness(grey(look(picture)), ideal(mask)) > 0.75
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK", "1", "P"])
+def test_any_mode_of_file(mode: str) -> None:
+    mask = strokes_mask("7", 240, 0.09)
+    picture, _ = written(mask, BLACK, Image.new("RGB", (300, 300), WHITE), (30, 30))
+    stored = picture.convert(mode, dither=Image.Dither.NONE)
+    data = encoded(stored, "JPEG" if mode == "CMYK" else "PNG")
+    assert likeness(grey(look(decode(data, PictureLimits()))), ideal(mask)) > 0.75
+
+
+def blank() -> dict[str, Image.Image]:
+    random = np.random.default_rng(5)
+    return {
+        "white": Image.new("L", (200, 100), 255),
+        "black": Image.new("RGB", (28, 28), "black"),
+        "transparent": Image.new("RGBA", (64, 64), (9, 9, 9, 0)),
+        "noise": Image.fromarray(random.normal(128, 6, (300, 300)).clip(0, 255).astype(np.uint8)),
+        "gradient": Image.linear_gradient("L").resize((300, 300)).point(lambda level: 150 + level // 3),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(blank()))
+def test_blank_pictures_are_refused_with_a_reason(name: str) -> None:
+    with pytest.raises(UnreadablePictureError, match=r"No digit was found in the picture: .+\. Send one with"):
+        look(blank()[name])
+
+
+def mnist(data: Path, name: str) -> npt.NDArray[np.uint8]:
+    with gzip.open(data / "mnist" / f"{name}-images-idx3-ubyte.gz") as stream:
+        return np.frombuffer(stream.read(), np.uint8, offset=16).reshape(-1, 28, 28)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["train", "t10k"])
+def test_all_of_mnist_is_in_mnists_form(data: Path, name: str) -> None:
+    digits = mnist(data, name)
+    assert all(is_mnist_form(digit) for digit in digits)
+    for digit in digits[::500]:
+        for stored in (Image.fromarray(digit), Image.fromarray(digit).convert("RGB"), Image.fromarray(255 - digit)):
+            assert np.array_equal(grey(look(decode(encoded(stored), PictureLimits()))), digit)
+
+
+@pytest.mark.data
+def test_enlarged_mnist_comes_back(data: Path) -> None:
+    scores = []
+    for digit in mnist(data, "t10k")[:40]:
+        large = Image.fromarray(255 - digit).resize((280, 280), Image.Resampling.BICUBIC)
+        scores.append(likeness(grey(look(large)), digit / 255))
+    assert np.mean(scores) > 0.85
+    assert min(scores) > 0.6
