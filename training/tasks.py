@@ -135,7 +135,7 @@ DIGITS = Task(
     finish=_fold,
 )
 
-# The chapter to the letter, without batch normalisation; also what the book's published weights are put into.
+# The chapter's layers while training too, without batch normalisation; what the book's published weights are put into.
 BOOK = replace(DIGITS, name="book", config=DeepCNNConfig(), build=DeepCNN, finish=lambda model: model)
 
 STREETS = Task(
