@@ -17,7 +17,9 @@ _FORMAT = 1
 class Checkpoint:
     """The state of a training after `epoch` epochs (of `epochs`).
 
-    `optimizer` is None in a checkpoint that is only kept for its weights. `history` has one entry an epoch.
+    `model` are the weights that are validated and exported: averages over the steps where the recipe averages. `optimizer`
+    and `averaged_from`, the weights that training itself goes on from, are None in a checkpoint that is only kept for
+    its weights. `history` has one entry an epoch.
     """
 
     task: str
@@ -27,6 +29,7 @@ class Checkpoint:
     seed: int
     model: dict[str, Any]
     optimizer: dict[str, Any] | None = None
+    averaged_from: dict[str, Any] | None = None
     best: float = float("-inf")
     history: list[dict[str, float]] = field(default_factory=list)
     commit: str = "unknown"

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from training.checkpoint import Checkpoint, plain_config
@@ -21,7 +22,7 @@ from training.errors import CheckpointError, DivergenceError
 from training.metrics import confusion_matrix, segmentation_scores
 from training.tasks import Augmentation, Recipe, Task
 
-_REFRESH_BATCHES = 60  # of them are enough: on `streets`, 240 whole pictures
+_REFRESH_BATCHES = 30  # of them are enough: on `streets`, 120 whole pictures
 
 
 def train(
@@ -62,9 +63,10 @@ def train(
     optimizer = _optimizer(model, task.recipe)
     if initial is not None:
         model.load_state_dict(initial.model)
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging))
     state = Checkpoint(task.name, plain_config(task), 0, epochs, seed, {}, commit=current_commit())
     if resume:
-        state = _resume(run, state, model, optimizer)
+        state = _resume(run, state, model, averaged, optimizer)
     training, validation = training.to(device.torch), validation.to(device.torch)
     weights = task.class_weights(training).to(device.torch) if task.class_weights else None
 
@@ -76,6 +78,7 @@ def train(
         loss = train_one_epoch(
             task,
             model,
+            averaged,
             optimizer,
             training,
             device,
@@ -88,18 +91,18 @@ def train(
         entry = {"epoch": epoch + 1, "loss": round(loss, 5), "seconds": round(time.monotonic() - started, 1)}
         improved = False
         if (epoch + 1) % task.recipe.validate_every == 0 or epoch + 1 == epochs:
-            refresh_batch_norm(model, training, device, task.recipe.batch_size)
-            metric = validate(task, model, validation, device)
+            refresh_batch_norm(averaged.module, training, device, task.recipe.batch_size)
+            metric = validate(task, averaged.module, validation, device)
             # Mean IoU is NaN while a network names no class that occurs: then anything is better.
             improved = metric > state.best or not math.isfinite(state.best)
             state.best = metric if improved else state.best
             entry[task.metric] = round(metric, 5)
-        state.epoch, state.model = epoch + 1, model.state_dict()
+        state.epoch, state.model = epoch + 1, averaged.module.state_dict()
         state.history.append(entry)
         if improved:
-            state.optimizer = None
+            state.optimizer = state.averaged_from = None
             state.save(run / "best.pt")
-        state.optimizer = optimizer.state_dict()
+        state.optimizer, state.averaged_from = optimizer.state_dict(), model.state_dict()
         state.save(run / "last.pt")
         (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in state.history), encoding="utf-8")
         tqdm.write(json.dumps(entry))
@@ -109,6 +112,7 @@ def train(
 def train_one_epoch(
     task: Task,
     model: nn.Module,
+    averaged: AveragedModel,
     optimizer: torch.optim.Optimizer,
     data: LabelledImages,
     device: Device,
@@ -119,7 +123,7 @@ def train_one_epoch(
     epoch: int,
     epochs: int,
 ) -> float:
-    """One pass over `data` in random order; returns the mean loss.
+    """One pass over `data` in random order, `averaged` following `model`; returns the mean loss.
 
     Raises:
         DivergenceError: when the loss is no longer a number.
@@ -141,6 +145,7 @@ def train_one_epoch(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        averaged.update_parameters(model)
         total += float(loss.detach())
     if not math.isfinite(total):
         raise DivergenceError(f"the loss became {total} in epoch {epoch + 1}; lower the learning rate")
@@ -215,7 +220,9 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=recipe.learning_rate)
 
 
-def _resume(run: Path, fresh: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> Checkpoint:
+def _resume(
+    run: Path, fresh: Checkpoint, model: nn.Module, averaged: AveragedModel, optimizer: torch.optim.Optimizer
+) -> Checkpoint:
     state = Checkpoint.load(run / "last.pt")
     for name in ("task", "config", "epochs", "seed"):
         if getattr(state, name) != getattr(fresh, name):
@@ -223,8 +230,10 @@ def _resume(run: Path, fresh: Checkpoint, model: nn.Module, optimizer: torch.opt
                 f"{run / 'last.pt'} was begun with {name} {getattr(state, name)}, now {getattr(fresh, name)} is asked "
                 "for; give the same or train into another folder with --run"
             )
-    if state.optimizer is None:
+    if state.optimizer is None or state.averaged_from is None:
         raise CheckpointError(f"{run / 'last.pt'} holds weights only and cannot be resumed")
-    model.load_state_dict(state.model)
+    model.load_state_dict(state.averaged_from)
+    averaged.module.load_state_dict(state.model)
+    averaged.n_averaged.fill_(1)  # anything but zero, which would begin by copying the model
     optimizer.load_state_dict(state.optimizer)
     return state

@@ -37,7 +37,8 @@ def _line_pixels(mask: BoolMap, *, known: bool) -> BoolMap:
         return lines
     rows, columns = np.nonzero(thin)
     near = np.abs((rows - slope * columns)[:, None] - offsets[None, :]).min(1)
-    thickness = float(np.median(runs[rows[near < 1], columns[near < 1]]))
+    middle = near < max(1.0, near.min() + 0.5)  # lines that lie close together share a middle with no ink in it
+    thickness = float(np.median(runs[rows[middle], columns[middle]]))
     rest = mask & ~thin
     if len(offsets) == 1 and not known and not (rest.any() and thickness < 0.4 * float(np.median(runs[rest]))):
         return lines

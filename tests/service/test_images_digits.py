@@ -215,6 +215,15 @@ def test_any_mode_of_file(mode: str) -> None:
     assert likeness(grey(look(decode(data, PictureLimits()))), ideal(mask)) > 0.75
 
 
+def test_stripes_that_lie_close_together() -> None:
+    levels = np.random.default_rng(0).integers(0, 256, (3, 60)).astype(np.uint8)
+    levels[::2] = 0
+    try:
+        assert look(Image.fromarray(levels)).pixels.max() > 0
+    except UnreadablePictureError as error:
+        assert "No digit" in str(error)  # noqa: PT017 -- either answer will do, a warning will not
+
+
 def blank() -> dict[str, Image.Image]:
     random = np.random.default_rng(5)
     return {

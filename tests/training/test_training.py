@@ -29,7 +29,7 @@ from training.train import learning_rate_factor, refresh_batch_norm, train
 # The bars of the made digits are told apart by their place, so they are not shifted about.
 _AS_IT_IS = Stage(0.0, lambda images, targets, _: (images, targets))
 SHORT = replace(DIGITS, recipe=replace(DIGITS.recipe, batch_size=20, stages=(_AS_IT_IS,)))
-TINY_CONFIG = SegNetConfig(widths=(4, 6, 8, 8), blocks=(0, 0, 0), dilations=(1,))
+TINY_CONFIG = SegNetConfig(widths=(4, 6, 8), encoder_blocks=(0, 0), decoder_blocks=(0, 0), dilations=(1,))
 TINY_STREETS = replace(
     STREETS,
     config=TINY_CONFIG,

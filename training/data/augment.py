@@ -47,40 +47,61 @@ class DigitAugmentation:
 
 @dataclass(frozen=True)
 class StreetAugmentation:
-    """Random scale, crop, flip and colour of street scenes.
+    """Random scale, crop, flip, pasted objects, light and weather of street scenes.
 
-    `scales` bounds the zoom (log-uniform); `crop` is the (height, width) of what comes out. Parts of a crop beyond
-    the picture are black and their labels ignored.
+    Attributes:
+        crop: (height, width) of what comes out. Parts of it beyond the picture are black, their labels ignored.
+        scales: bounds of the zoom, which is log-uniform.
+        stretch: the width's zoom differs from the height's by up to this factor, either way.
+        pasted_classes: what is rare and small; cut out of another crop of the batch along its labels and pasted in
+            place, each class with probability ½ (after ClassMix, arXiv:2007.07936).
+        paste_probability: how many crops get any of that.
+        brightness, contrast, saturation, gamma, tint: factors drawn within 1 ± this.
+        illumination: the same of a light that varies smoothly over the picture.
+        haze: largest share of a light grey that is blended in, in a fifth of the crops.
+        night: largest darkening (as a power), in a tenth of the crops.
+        noise: largest standard deviation of added noise, of a range of 1, in a third of the crops.
+        blur_probability: how many crops are blurred, by a mean of 3×3 pixels.
     """
 
     crop: tuple[int, int]
     scales: tuple[float, float] = (0.6, 1.6)
+    stretch: float = 1.15
+    pasted_classes: tuple[int, ...] = (2, 6, 7, 8, 9, 10)
+    paste_probability: float = 0.5
     brightness: float = 0.3
-    contrast: float = 0.3
-    saturation: float = 0.3
-    gamma: float = 0.3
-    tint: float = 0.08
+    contrast: float = 0.35
+    saturation: float = 0.5
+    gamma: float = 0.35
+    tint: float = 0.1
+    illumination: float = 0.3
+    haze: float = 0.4
+    night: float = 1.5
+    noise: float = 0.06
+    blur_probability: float = 0.2
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Float images N×3×H×W (0…1) and int64 targets N×H×W to N×3×h×w and N×h×w of the crop's size."""
         pairs = [self._crop(image, target, generator) for image, target in zip(images, targets, strict=True)]
         cropped = torch.cat([pair[0] for pair in pairs])
         labels = torch.cat([pair[1] for pair in pairs])
-        return self._colour(cropped, generator), labels
+        cropped, labels = self._paste(cropped, labels, generator)
+        return self._weather(self._colour(cropped, generator), generator), labels
 
     def _crop(self, image: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         draw = torch.rand(5, generator=generator).tolist()
         low, high = math.log(self.scales[0]), math.log(self.scales[1])
         zoom = math.exp(low + (high - low) * draw[0])
+        zoom_x = zoom * self.stretch ** (2 * draw[4] - 1)
         (height, width), (source_height, source_width) = self.crop, image.shape[-2:]
         # What the crop covers of the source, in source pixels; scenes narrower than that are padded.
-        covered_height, covered_width = round(height / zoom), round(width / zoom)
+        covered_height, covered_width = round(height / zoom), round(width / zoom_x)
         top = round(draw[1] * max(0, source_height - covered_height))
         left = round(draw[2] * max(0, source_width - covered_width))
         image = image[None, :, top : top + covered_height, left : left + covered_width]
         target = target[None, None, top : top + covered_height, left : left + covered_width]
-        size = (min(height, round(image.shape[-2] * zoom)), min(width, round(image.shape[-1] * zoom)))
-        image = F.interpolate(image, size, mode="bilinear", antialias=zoom < 1, align_corners=False)
+        size = (min(height, round(image.shape[-2] * zoom)), min(width, round(image.shape[-1] * zoom_x)))
+        image = F.interpolate(image, size, mode="bilinear", antialias=min(zoom, zoom_x) < 1, align_corners=False)
         target = F.interpolate(target.to(torch.uint8), size, mode="nearest-exact")
         if draw[3] < 0.5:
             image, target = image.flip(-1), target.flip(-1)
@@ -88,16 +109,47 @@ class StreetAugmentation:
         padding = (0, beside, 0, below)
         return F.pad(image, padding), F.pad(target, padding, value=IGNORED_LABEL)[:, 0].long()
 
+    def _paste(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        count = len(images)
+        chosen = torch.zeros(count, IGNORED_LABEL + 1, dtype=torch.bool)
+        draws = torch.rand(count, len(self.pasted_classes) + 1, generator=generator)
+        for column, label in enumerate(self.pasted_classes):
+            chosen[:, label] = (draws[:, column] < 0.5) & (draws[:, -1] < self.paste_probability)
+        others, other_labels = images.roll(1, 0), labels.roll(1, 0)
+        rows = torch.arange(count).view(-1, 1, 1)
+        pasted = chosen.to(labels.device)[rows.to(labels.device), other_labels]
+        return torch.where(pasted[:, None], others, images), torch.where(pasted, other_labels, labels)
+
     def _colour(self, images: Tensor, generator: torch.Generator) -> Tensor:
         count = len(images)
 
-        def around_one(bound: float, channels: int = 1) -> Tensor:
-            draw = 1 + (torch.rand(count, channels, 1, 1, generator=generator) * 2 - 1) * bound
-            return draw.to(images.device, images.dtype)
+        def drawn(*shape: int) -> Tensor:
+            return torch.rand(count, *shape, generator=generator)
 
-        images = images.clamp(0, 1) ** around_one(self.gamma)
+        def around_one(bound: float, channels: int = 1) -> Tensor:
+            return (1 + (drawn(channels, 1, 1) * 2 - 1) * bound).to(images.device)
+
+        night = 1 + self.night * drawn(1, 1, 1) * (drawn(1, 1, 1) < 0.1)
+        images = images.clamp(1e-4, 1).pow(around_one(self.gamma) * night.to(images.device))
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
-        images = (images - mean) * around_one(self.contrast) + mean * around_one(self.brightness)
+        contrast = around_one(self.contrast)
+        images = images * contrast + mean * (around_one(self.brightness) - contrast)
         grey = images.mean(dim=1, keepdim=True)
-        images = (images - grey) * around_one(self.saturation) + grey
-        return (images * around_one(self.tint, channels=3)).clamp(0, 1)
+        images = torch.lerp(grey, images, around_one(self.saturation))
+        light = around_one(self.tint, channels=3) * (1 + (drawn(1, 3, 4) * 2 - 1) * self.illumination).to(images.device)
+        return images * F.interpolate(light, images.shape[-2:], mode="bilinear", align_corners=True)
+
+    def _weather(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Each of haze, blur and noise, on some of the pictures."""
+        draws = torch.rand(len(images), 6, generator=generator).tolist()
+        pictures = []
+        for image, (haze, share, white, blur, noise, sigma) in zip(images.unbind(), draws, strict=True):
+            if haze < 0.2:
+                image = torch.lerp(image, image.new_tensor(0.6 + 0.3 * white), self.haze * share)  # noqa: PLW2901
+            if blur < self.blur_probability:
+                image = F.avg_pool2d(image, 3, 1, 1, count_include_pad=False)  # noqa: PLW2901
+            if noise < 0.33:
+                grain = torch.randn(image.shape, generator=generator).to(image.device)
+                image = torch.add(image, grain, alpha=self.noise * sigma)  # noqa: PLW2901
+            pictures.append(image)
+        return torch.stack(pictures).clamp_(0, 1)

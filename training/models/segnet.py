@@ -1,9 +1,10 @@
 """The street segmenter: a SegNet-style encoder–decoder.
 
 SegNet (Badrinarayanan, Kendall, Cipolla, 2017, arXiv:1511.00561) remembers *where* each 2×2 max-pooling found
-its maximum and gives the decoder's values back to those positions. This one keeps that and shortens the rest:
-residual blocks in the encoder, a dilated bottleneck with a global context branch, and the encoder's maps added to
-the unpooled ones (as in LinkNet, arXiv:1707.03718).
+its maximum and gives the decoder's values back to those positions. This one keeps that and spends its arithmetic
+elsewhere: the stem works on 2×2 blocks of pixels (space to depth), so nothing runs at full size; residual blocks in encoder
+and decoder; a dilated bottleneck with a global context branch; the encoder's maps added to the unpooled ones (as in
+LinkNet, arXiv:1707.03718); and the last convolution scores the four pixels of each block (arXiv:1609.05158).
 """
 
 from dataclasses import dataclass
@@ -20,14 +21,24 @@ IGNORED_LABEL = 11
 class SegNetConfig:
     """Dimensions of a `SegNet`.
 
-    `widths` are the channels of the encoder's levels, the last one being the bottleneck: len(widths) - 1
-    poolings, so a picture's height and width must be multiples of 2 ** (len(widths) - 1).
+    Attributes:
+        classes: K.
+        block: side of the square of pixels that the stem takes as one place of its map.
+        widths: channels of the encoder's levels, the last one being the bottleneck: len(widths) - 1 poolings.
+        encoder_blocks: residual blocks of each level above the bottleneck, from the finest.
+        decoder_blocks: the same of the decoder.
+        dilations: of the bottleneck's residual blocks, one each.
+        dropout: of whole channels inside the bottleneck's blocks.
+        mean: of the training frames' channels, taken from the picture first.
+        std: what is divided by then.
     """
 
     classes: int = 11
-    widths: tuple[int, ...] = (16, 48, 96, 160)
-    blocks: tuple[int, ...] = (0, 0, 1)
-    dilations: tuple[int, ...] = (1, 2, 4)
+    block: int = 2
+    widths: tuple[int, ...] = (32, 64, 160)
+    encoder_blocks: tuple[int, ...] = (1, 2)
+    decoder_blocks: tuple[int, ...] = (1, 1)
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 16)
     dropout: float = 0.1
     mean: tuple[float, float, float] = (0.411, 0.426, 0.430)
     std: tuple[float, float, float] = (0.300, 0.309, 0.303)
@@ -35,7 +46,7 @@ class SegNetConfig:
     @property
     def stride(self) -> int:
         """What height and width of a picture must be multiples of."""
-        return int(2 ** (len(self.widths) - 1))
+        return int(self.block * 2 ** (len(self.widths) - 1))
 
 
 def max_pool_with_positions(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,14 +103,12 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = ConvBlock(channels, channels, dilation)
         self.dropout = nn.Dropout2d(dropout)
-        self.second = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, bias=False),
-            nn.BatchNorm2d(channels),
-        )
+        self.second = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, bias=False)
+        self.normalize = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """N×C×H×W to the same."""
-        return F.relu(x + self.second(self.dropout(self.first(x))))
+        return F.relu(x + self.normalize(self.second(self.dropout(self.first(x)))))
 
 
 class GlobalContext(nn.Module):
@@ -133,7 +142,9 @@ class SegNet(nn.Module):
         widths = config.widths
         self.encoder = nn.ModuleList(
             nn.Sequential(ConvBlock(before, width), *(ResidualBlock(width) for _ in range(blocks)))
-            for before, width, blocks in zip((3, *widths), widths[:-1], config.blocks, strict=False)
+            for before, width, blocks in zip(
+                (3 * config.block**2, *widths), widths[:-1], config.encoder_blocks, strict=False
+            )
         )
         self.bottleneck = nn.Sequential(
             ConvBlock(widths[-2], widths[-1]),
@@ -143,16 +154,21 @@ class SegNet(nn.Module):
         # Decoder level i narrows what comes from below to the width of encoder level i, unpools, adds the
         # encoder's map, and mixes.
         self.narrow = nn.ModuleList(ConvBlock(below, width) for width, below in pairwise(widths))
-        self.mix = nn.ModuleList([ConvBlock(widths[0], widths[0]), *(nn.Identity() for _ in widths[1:-1])])
-        self.classifier = nn.Conv2d(widths[0], config.classes, 1)
+        self.mix = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
+            for width, blocks in zip(widths[:-1], config.decoder_blocks, strict=True)
+        )
+        self.classifier = nn.Conv2d(widths[0], config.classes * config.block**2, 3, padding=1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if isinstance(module, ResidualBlock):
+                nn.init.zeros_(module.normalize.weight)  # each block begins as the identity (arXiv:1706.02677)
         nn.init.normal_(self.classifier.weight, std=0.01)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Logits N×classes×H×W of pictures N×3×H×W."""
-        x = (pictures - self.mean) / self.std
+        x = F.pixel_unshuffle((pictures - self.mean) / self.std, self.config.block)
         remembered: list[tuple[Tensor, Tensor]] = []
         for level in self.encoder:
             skip = level(x)
@@ -161,5 +177,4 @@ class SegNet(nn.Module):
         x = self.bottleneck(x)
         for narrow, mix, (skip, positions) in reversed(list(zip(self.narrow, self.mix, remembered, strict=True))):
             x = mix(max_unpool(narrow(x), positions) + skip)
-        logits: Tensor = self.classifier(x)
-        return logits
+        return F.pixel_shuffle(self.classifier(x), self.config.block)
