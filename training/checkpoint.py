@@ -17,9 +17,9 @@ _FORMAT = 1
 class Checkpoint:
     """The state of a training after `epoch` epochs (of `epochs`).
 
-    `model` are the weights that are validated and exported: averages over the steps where the recipe averages. `optimizer`
-    and `averaged_from`, the weights that training itself goes on from, are None in a checkpoint that is only kept for
-    its weights. `history` has one entry an epoch.
+    `model` are the weights that are validated and exported: averages over the steps where the recipe averages.
+    `optimizer` and `averaged_from`, the weights that training itself goes on from, are None in a checkpoint that is
+    only kept for its weights. `history` has one entry an epoch.
     """
 
     task: str

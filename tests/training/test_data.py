@@ -15,7 +15,7 @@ from training.data.download import RemoteArchive
 from training.data.labelled import LabelledImages
 from training.data.mnist import load_mnist, read_idx
 from training.errors import DataError
-from training.tasks import tempered_class_weights
+from training.tasks import jaccard_loss, tempered_class_weights
 
 
 def test_mnist_splits(mnist: Path) -> None:
@@ -127,14 +127,33 @@ def test_street_augmentation_keeps_pictures_and_labels_together() -> None:
     labels[:, :, 40:] = 3
     # Bright exactly where the label is 3, so the two can be compared after any crop, zoom and flip.
     images = (labels == 3).float().unsqueeze(1).expand(4, 3, 60, 80)
-    augment = StreetAugmentation(crop=(40, 48), brightness=0, contrast=0, saturation=0, gamma=0, tint=0)
+    still = dict.fromkeys(
+        ["brightness", "contrast", "saturation", "gamma", "tint", "illumination", "haze", "night", "noise"], 0.0
+    )
+    augment = StreetAugmentation(crop=(40, 48), blur_probability=0, **still)  # type: ignore[arg-type]
     cropped, targets = augment(images, labels, random)
     assert cropped.shape == (4, 3, 40, 48)
     assert targets.shape == (4, 40, 48)
     inside = targets != 11
     bright = cropped[:, 0] > 0.5
     assert (bright == (targets == 3))[inside].float().mean() > 0.97  # an edge may be half a pixel off
-    assert (cropped[:, 0][~inside] == 0).all()
+    assert (cropped[:, 0][~inside] < 1e-3).all()
+
+
+def test_pasted_objects_bring_their_labels() -> None:
+    # Each picture is as bright as its label is high, so that a pasted pixel betrays whether its label came along.
+    labels = torch.full((2, 40, 48), 3)
+    labels[0, 10:20, 10:20], labels[1, 25:35, 30:40] = 9, 10
+    images = (labels / 11).unsqueeze(1).expand(2, 3, 40, 48)
+    augment = StreetAugmentation(crop=(40, 48), paste_probability=1)
+    counts = set()
+    for seed in range(8):
+        pasted, targets = augment._paste(images, labels, torch.Generator().manual_seed(seed))
+        torch.testing.assert_close(pasted[:, 0], targets / 11)
+        counts.add(tuple((targets == label).sum(dim=(1, 2)).tolist()[n] for n, label in ((0, 10), (1, 9))))
+    assert counts == {(0, 0), (0, 100), (100, 0), (100, 100)}  # every class comes in some draws only, and whole
+    without = StreetAugmentation(crop=(40, 48), paste_probability=0)
+    assert torch.equal(without._paste(images, labels, torch.Generator())[1], labels)
 
 
 def test_street_colours_change_but_stay_in_range() -> None:
@@ -151,6 +170,19 @@ def test_class_weights_favour_rare_classes_and_ignore_the_unlabelled() -> None:
     weights = tempered_class_weights(LabelledImages(targets, targets, "here"), classes=2, exponent=0.5)
     assert weights[1] / weights[0] == pytest.approx(3, rel=1e-4)
     assert (weights[0] * 0.9 + weights[1] * 0.1).item() == pytest.approx(1, rel=1e-5)
+
+
+def test_jaccard_loss_is_one_minus_the_soft_intersection_over_union() -> None:
+    probabilities = torch.tensor([[0.8, 0.4, 0.1, 0.5], [0.2, 0.6, 0.9, 0.5]])  # of two classes at four pixels
+    targets = torch.tensor([[[0, 1, 1, 11]]])  # the last is unlabelled
+    logits = probabilities.log().view(1, 2, 1, 4)
+    first = 0.8 / (0.8 + 0.4 + 0.1 + 1 - 0.8)
+    second = (0.6 + 0.9) / (0.2 + 0.6 + 0.9 + 2 - 1.5)
+    torch.testing.assert_close(jaccard_loss(logits, targets, 11), torch.tensor(1 - (first + second) / 2))
+    assert jaccard_loss(logits, torch.full_like(targets, 11), 11) == 0
+    # A class that does not occur has no say, however much of it is predicted.
+    three = torch.cat([logits, torch.full((1, 1, 1, 4), -20.0)], dim=1)
+    torch.testing.assert_close(jaccard_loss(three, targets, 11), jaccard_loss(logits, targets, 11))
 
 
 def test_a_downloaded_camvid_must_be_the_published_one(

@@ -41,8 +41,9 @@ def test_unpooling_passes_gradients_to_the_values() -> None:
 
 
 def test_segnet_answers_at_the_size_it_was_asked() -> None:
-    model = SegNet(SegNetConfig(classes=4, widths=(4, 6, 8), encoder_blocks=(0, 1), decoder_blocks=(1, 0), dilations=(1, 2))).eval()
-    assert model.config.stride == 4
+    config = SegNetConfig(classes=4, widths=(4, 6, 8), encoder_blocks=(0, 1), decoder_blocks=(1, 0), dilations=(1, 2))
+    model = SegNet(config).eval()
+    assert model.config.stride == 8
     assert model(torch.rand(2, 3, 16, 24)).shape == (2, 4, 16, 24)
 
 

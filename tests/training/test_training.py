@@ -18,10 +18,11 @@ from training.checkpoint import Checkpoint
 from training.data.augment import StreetAugmentation
 from training.data.labelled import LabelledImages
 from training.data.mnist import load_mnist
-from training.device import choose_device
+from training.device import Device, choose_device
 from training.errors import CheckpointError, DivergenceError, ExportError, TrainingError
 from training.evaluate import evaluate, open_model, table
 from training.export import PARITY_BATCH_SIZES, answers, check_parity, export, served
+from training.models.deep_cnn import DeepCNN, DeepCNNConfig
 from training.models.segnet import SegNet, SegNetConfig
 from training.tasks import DIGITS, STREETS, Recipe, Stage, Task
 from training.train import learning_rate_factor, refresh_batch_norm, train
@@ -96,9 +97,13 @@ def test_training_learns_and_keeps_the_best(digits: tuple[LabelledImages, Labell
     assert best.optimizer is None
 
 
-def test_a_resumed_training_goes_the_same_way(digits: tuple[LabelledImages, LabelledImages], tmp_path: Path) -> None:
+@pytest.mark.parametrize("averaging", [0.0, 0.9])
+def test_a_resumed_training_goes_the_same_way(
+    digits: tuple[LabelledImages, LabelledImages], tmp_path: Path, averaging: float
+) -> None:
     device = choose_device("cpu")
-    train(SHORT, *digits, tmp_path / "whole", device, epochs=3, seed=5)
+    task = replace(SHORT, recipe=replace(SHORT.recipe, averaging=averaging))
+    train(task, *digits, tmp_path / "whole", device, epochs=3, seed=5)
 
     class _Interrupted(Exception):  # noqa: N818 -- no error
         pass
@@ -118,11 +123,33 @@ def test_a_resumed_training_goes_the_same_way(digits: tuple[LabelledImages, Labe
 
     training = _StopsAfterTwo(digits[0].images, digits[0].targets, "here")
     with pytest.raises(_Interrupted):
-        train(SHORT, training, digits[1], tmp_path / "cut", device, epochs=3, seed=5)
+        train(task, training, digits[1], tmp_path / "cut", device, epochs=3, seed=5)
     assert Checkpoint.load(tmp_path / "cut" / "last.pt").epoch == 2
-    train(SHORT, *digits, tmp_path / "cut", device, epochs=3, seed=5, resume=True)
+    train(task, *digits, tmp_path / "cut", device, epochs=3, seed=5, resume=True)
     whole, cut = (Checkpoint.load(tmp_path / name / "last.pt").model for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_kept_weights_are_averages_over_the_steps(
+    digits: tuple[LabelledImages, LabelledImages], tmp_path: Path
+) -> None:
+    task = replace(SHORT, recipe=replace(SHORT.recipe, averaging=0.5, batch_size=len(digits[0]) // 2))
+    seen: list[torch.Tensor] = []
+
+    class _Watched(DeepCNN):
+        def forward(self, digits: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                seen.append(self.output.bias.detach().clone())
+            return super().forward(digits)
+
+    watched = replace(task, build=lambda: _Watched(DeepCNNConfig(batch_norm=True)))
+    train(watched, *digits, tmp_path, choose_device("cpu"), epochs=1)
+    last = Checkpoint.load(tmp_path / "last.pt")
+    assert last.averaged_from is not None
+    # Two steps: the average begins as the weights after the first, and goes half of the way to those after the second.
+    expected = (seen[1] + last.averaged_from["output.bias"]) / 2
+    torch.testing.assert_close(last.model["output.bias"], expected)
+    assert not torch.equal(seen[1], last.averaged_from["output.bias"])
 
 
 def test_resuming_with_other_settings_is_refused(digits: tuple[LabelledImages, LabelledImages], tmp_path: Path) -> None:
@@ -183,7 +210,7 @@ def test_batch_norm_is_measured_over_pictures_as_they_are() -> None:
     model = DIGITS.build()
     pictures = torch.full((40, 28, 28, 1), 200, dtype=torch.uint8)
     data = LabelledImages(pictures, torch.zeros(40, dtype=torch.uint8), "here")
-    refresh_batch_norm(model, data, choose_device("cpu"), batch_size=20)
+    refresh_batch_norm(model, data, Device(torch.device("cpu"), bfloat16=False), batch_size=20)
     first = next(module for module in model.modules() if isinstance(module, nn.BatchNorm2d))
     convolution = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
     expected = convolution(torch.full((20, 1, 28, 28), 200 / 255)).mean(dim=(0, 2, 3))
@@ -218,8 +245,9 @@ def test_an_exported_file_fulfils_the_contract(task: Task, model: nn.Module, pre
     channels = 1 if task.color == "L" else 3
     random = np.random.default_rng(0)
     # Smooth pictures: noise has no classes, and its many near-ties say nothing of a precision.
-    coarse = random.integers(0, 256, (8, task.height // 4, task.width // 4, channels), dtype=np.uint8)
-    pictures = np.ascontiguousarray(coarse.repeat(4, axis=1).repeat(4, axis=2))
+    side = 4 if task.kind == "classification" else 20
+    coarse = random.integers(0, 256, (8, task.height // side, task.width // side, channels), dtype=np.uint8)
+    pictures = np.ascontiguousarray(coarse.repeat(side, axis=1).repeat(side, axis=2))
     path = tmp_path / f"x.{precision}.onnx"
     export(task, model, precision, pictures, path, version="7", name="mine")  # type: ignore[arg-type]
 
