@@ -63,7 +63,7 @@ def train(
     optimizer = _optimizer(model, task.recipe)
     if initial is not None:
         model.load_state_dict(initial.model)
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging))
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging))  # type: ignore[no-untyped-call]
     state = Checkpoint(task.name, plain_config(task), 0, epochs, seed, {}, commit=current_commit())
     if resume:
         state = _resume(run, state, model, averaged, optimizer)
