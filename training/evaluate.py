@@ -61,19 +61,26 @@ def open_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]
 
 def evaluate(session: onnxruntime.InferenceSession, task: Task, data: LabelledImages) -> Scores:
     """Run all of `data` through the exported network and count."""
-    classes = len(task.classes)
-    matrix = np.zeros((classes, classes), np.int64)
-    best_five = 0
+    return score(task, answer(session, task, data), data)
+
+
+def answer(session: onnxruntime.InferenceSession, task: Task, data: LabelledImages) -> NDArray[Any]:
+    """What the exported network answers to all of `data`: probabilities float32 N×K, or labels uint8 N×H×W."""
     batch_size = 100 if task.kind == "classification" else 1
     steps = -(-len(data) // batch_size)
-    for images, targets in tqdm(data.batches(batch_size), "evaluating", steps, leave=False, disable=None):
-        (answer,) = session.run(None, {"images": np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())})
-        truth = targets.numpy()
-        if task.kind == "classification":
-            best_five += top_k_correct(truth, answer, 5)
-            answer = answer.argmax(axis=1)
-        matrix += confusion_matrix(truth, answer, classes)
+    answers = []
+    for images, _ in tqdm(data.batches(batch_size), "evaluating", steps, leave=False, disable=None):
+        answers.append(session.run(None, {"images": np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())})[0])
+    return np.concatenate(answers)
+
+
+def score(task: Task, answers: NDArray[Any], data: LabelledImages) -> Scores:
+    """Scores of the answers (as `answer` gives them) to all of `data`."""
+    truth, classes = data.targets.numpy(), len(task.classes)
     if task.kind == "segmentation":
+        matrix = np.zeros((classes, classes), np.int64)
+        for true, found in zip(truth, answers, strict=True):  # one by one: counting takes 24 bytes a pixel
+            matrix += confusion_matrix(true, found, classes)
         scores = segmentation_scores(matrix)
         values = {
             "mean IoU": scores.mean_iou,
@@ -81,9 +88,10 @@ def evaluate(session: onnxruntime.InferenceSession, task: Task, data: LabelledIm
             "class accuracy": scores.class_accuracy,
         }
         return Scores(len(data), matrix, values, scores.iou)
+    matrix = confusion_matrix(truth, answers.argmax(axis=1), classes)
     values = {"accuracy": float(np.trace(matrix) / matrix.sum())}
     if classes > 5:
-        values["top-5 accuracy"] = best_five / len(data)
+        values["top-5 accuracy"] = top_k_correct(truth, answers, 5) / len(data)
     return Scores(len(data), matrix, values)
 
 

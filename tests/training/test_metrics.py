@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from training.metrics import confusion_matrix, segmentation_scores, top_k_correct
+from training.metrics import (
+    auroc,
+    confusion_matrix,
+    expected_calibration_error,
+    reliability,
+    segmentation_scores,
+    top_k_correct,
+)
 
 
 def test_confusion_matrix_counts_and_ignores() -> None:
@@ -31,3 +38,79 @@ def test_top_k() -> None:
     probabilities = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.4, 0.35, 0.25]])
     truth = np.array([0, 0, 1])
     assert [top_k_correct(truth, probabilities, k) for k in (1, 2, 3)] == [1, 2, 3]
+
+
+# Confidences 0.9, 0.8, 0.6, 0.55; right, wrong, right, wrong.
+FOUR = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.45, 0.55]])
+TRUTH = np.array([0, 0, 0, 0])
+
+
+def test_calibration_error_by_hand() -> None:
+    # Two bins: all four lie above one half. Accuracy 1/2, confidence (0.9 + 0.8 + 0.6 + 0.55) / 4 = 0.7125.
+    assert expected_calibration_error(FOUR, TRUTH, bins=2) == pytest.approx(0.2125)
+    # Four: (0.5, 0.75] holds two, |1/2 − 0.575|; (0.75, 1] two, |1/2 − 0.85|.
+    assert expected_calibration_error(FOUR, TRUTH, bins=4) == pytest.approx(0.5 * 0.075 + 0.5 * 0.35)
+    found = reliability(FOUR, TRUTH, bins=4)
+    assert found.count.tolist() == [0, 0, 2, 2]
+    assert found.accuracy[2:].tolist() == [0.5, 0.5]
+    assert np.isnan(found.accuracy[:2]).all()
+
+
+def test_a_bin_holds_its_upper_edge() -> None:
+    probabilities = np.array([[0.5, 0.5], [0.75, 0.25], [1.0, 0.0]])
+    assert reliability(probabilities, np.array([0, 0, 0]), bins=4).count.tolist() == [0, 1, 1, 1]
+
+
+def test_calibration_error_picture_by_picture() -> None:
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.full(10, 0.2), 500).astype(np.float32)
+    truth = random.integers(0, 10, 500)
+    expected = 0.0
+    for number in range(15):
+        members = [i for i in range(500) if number / 15 < probabilities[i].max() <= (number + 1) / 15]
+        right = sum(probabilities[i].argmax() == truth[i] for i in members)
+        expected += abs(right - sum(float(probabilities[i].max()) for i in members)) / 500
+    assert expected_calibration_error(probabilities, truth) == pytest.approx(expected)
+
+
+def test_a_sure_and_right_classifier_is_calibrated() -> None:
+    assert expected_calibration_error(np.eye(10), np.arange(10)) == 0
+    assert expected_calibration_error(np.eye(10), (np.arange(10) + 1) % 10) == 1
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "truth"),
+    [
+        (np.zeros((0, 10)), np.zeros(0, int)),
+        (np.eye(3), np.zeros(2, int)),
+        (np.eye(3) * 2, np.zeros(3, int)),
+        (np.full((2, 3), np.nan), np.zeros(2, int)),
+    ],
+)
+def test_what_are_no_probabilities_is_refused(probabilities: np.ndarray, truth: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="probabilities"):
+        expected_calibration_error(probabilities, truth)
+
+
+def test_auroc_by_hand() -> None:
+    assert auroc(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 1
+    assert auroc(np.array([0.0]), np.array([1.0, 2.0])) == 0
+    assert auroc(np.array([1.0, 1.0]), np.array([1.0])) == 0.5
+    # Pairs: 3 above 1 and 2; 2 above 1 and level with 2: 3.5 of 4.
+    assert auroc(np.array([3.0, 2.0]), np.array([1.0, 2.0])) == pytest.approx(3.5 / 4)
+
+
+def test_auroc_pair_by_pair_with_many_ties() -> None:
+    random = np.random.default_rng(1)
+    positive = random.integers(2, 12, 70).astype(np.float32)
+    negative = random.integers(0, 10, 90).astype(np.float32)
+    pairs = [1.0 if p > n else 0.5 if p == n else 0.0 for p in positive for n in negative]
+    assert auroc(positive, negative) == pytest.approx(np.mean(pairs))
+    assert auroc(negative, positive) == pytest.approx(1 - np.mean(pairs))
+
+
+def test_auroc_needs_both_kinds_and_numbers() -> None:
+    with pytest.raises(ValueError, match="0 positive and 1 negative"):
+        auroc(np.array([]), np.array([1.0]))
+    with pytest.raises(ValueError, match="not a number"):
+        auroc(np.array([np.nan]), np.array([1.0]))
