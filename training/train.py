@@ -28,7 +28,7 @@ _REFRESH_BATCHES = 30  # of them are enough: on `streets`, 120 whole pictures
 def train(
     task: Task,
     training: LabelledImages,
-    validation: LabelledImages,
+    validation: LabelledImages | None,
     run: Path,
     device: Device,
     *,
@@ -41,8 +41,9 @@ def train(
     """Train `task`'s network and keep the best on validation.
 
     Writes into the folder `run`: `last.pt` after every epoch (what `resume` goes on from), `best.pt` (weights of the
-    highest validation metric so far) and `log.jsonl` (a line an epoch). `epochs` and `learning_rate` stand in for the
-    recipe's. With `initial`, training begins from its weights instead of random ones, in the recipe's last stage.
+    highest validation metric so far; without `validation`, the last ones) and `log.jsonl` (a line an epoch).
+    `epochs` and `learning_rate` stand in for the recipe's. With `initial`, training begins from its weights instead of
+    random ones, in the recipe's last stage.
 
     Returns:
         the best checkpoint.
@@ -67,7 +68,7 @@ def train(
     state = Checkpoint(task.name, plain_config(task), 0, epochs, seed, {}, commit=current_commit())
     if resume:
         state = _resume(run, state, model, averaged, optimizer)
-    training, validation = training.to(device.torch), validation.to(device.torch)
+    training, validation = training.to(device.torch), validation.to(device.torch) if validation else None
     weights = task.class_weights(training).to(device.torch) if task.class_weights else None
 
     for epoch in range(state.epoch, epochs):
@@ -89,14 +90,16 @@ def train(
             epochs=epochs,
         )
         entry = {"epoch": epoch + 1, "loss": round(loss, 5), "seconds": round(time.monotonic() - started, 1)}
-        improved = False
-        if (epoch + 1) % task.recipe.validate_every == 0 or epoch + 1 == epochs:
-            refresh_batch_norm(averaged.module, training, device, task.recipe.batch_size)
-            metric = validate(task, averaged.module, validation, device)
-            # Mean IoU is NaN while a network names no class that occurs: then anything is better.
-            improved = metric > state.best or not math.isfinite(state.best)
-            state.best = metric if improved else state.best
-            entry[task.metric] = round(metric, 5)
+        last = epoch + 1 == epochs
+        improved = last and validation is None
+        if last or (epoch + 1) % recipe.validate_every == 0:
+            refresh_batch_norm(averaged.module, training, device, recipe.batch_size)
+            if validation is not None:
+                metric = validate(task, averaged.module, validation, device)
+                # Mean IoU is NaN while a network names no class that occurs: then anything is better.
+                improved = metric > state.best or not math.isfinite(state.best)
+                state.best = metric if improved else state.best
+                entry[task.metric] = round(metric, 5)
         state.epoch, state.model = epoch + 1, averaged.module.state_dict()
         state.history.append(entry)
         if improved:
@@ -137,7 +140,7 @@ def train_one_epoch(
         tqdm(batches, f"epoch {epoch + 1}/{epochs}", steps, leave=False, disable=None)
     ):
         for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * learning_rate_factor((epoch + step / steps) / epochs, recipe.warmup)
+            group["lr"] = recipe.learning_rate * recipe.schedule((epoch + step / steps) / epochs)
         images, targets = augmentation(pictures.float() / 255, labels, generator)
         with device.autocast():
             logits = model(images.contiguous(memory_format=torch.channels_last))
@@ -191,13 +194,6 @@ def validate(task: Task, model: nn.Module, data: LabelledImages, device: Device)
     return float(np.trace(matrix) / matrix.sum())
 
 
-def learning_rate_factor(progress: float, warmup: float) -> float:
-    """From 0 to 1 over the fraction `warmup` of the training, then along a cosine to 0 (arXiv:1608.03983)."""
-    if progress < warmup:
-        return progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
-
-
 def current_commit() -> str:
     """The commit of this checkout, `-dirty` when files of `training/` differ from it; `unknown` outside of one."""
     folder = Path(__file__).parent
@@ -217,7 +213,7 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
+    return recipe.optimizer(groups, recipe.learning_rate)
 
 
 def _resume(

@@ -9,11 +9,13 @@ from PIL import Image
 
 from tests.training.conftest import write_idx
 from training.data import camvid as camvid_data
-from training.data.augment import DigitAugmentation, StreetAugmentation
-from training.data.camvid import download_camvid, load_camvid, pixels_sha256
+from training.data.camvid import download_camvid, hold_out_sequence, load_camvid, pixels_sha256
+from training.data.digit_augmentation import DigitAugmentation
+from training.data.distractors import distractors, shuffle_tiles
 from training.data.download import RemoteArchive
 from training.data.labelled import LabelledImages
 from training.data.mnist import load_mnist, read_idx
+from training.data.street_augmentation import StreetAugmentation
 from training.errors import DataError
 from training.tasks import jaccard_loss, tempered_class_weights
 
@@ -110,15 +112,67 @@ def test_a_shuffled_pass_is_seeded_and_drops_the_small_rest() -> None:
 def test_digit_augmentation_moves_ink_a_little_and_is_seeded() -> None:
     digits = torch.zeros(32, 1, 28, 28)
     digits[:, :, 10:18, 12:16] = 1
-    augment = DigitAugmentation()
-    warped, _ = augment(digits, torch.zeros(32), torch.Generator().manual_seed(0))
+    augment = DigitAugmentation(noise=0)
+    warped, targets = augment(digits, torch.zeros(32), torch.Generator().manual_seed(0))
     again, _ = augment(digits, torch.zeros(32), torch.Generator().manual_seed(0))
     assert torch.equal(warped, again)
     assert not torch.equal(warped, digits)
+    assert torch.equal(targets, torch.zeros(32))
     places = torch.arange(28).float()
     centre = (warped.sum(dim=(1, 2)) * places).sum(-1) / warped.sum(dim=(1, 2, 3))
     assert (centre - 13.5).abs().max() < 4
-    assert warped.sum(dim=(1, 2, 3)).min() > 0.6 * 32
+    assert warped.sum(dim=(1, 2, 3)).min() > 0.3 * 32  # thinned strokes lose ink, none lose all
+
+
+def test_strokes_get_thicker_and_thinner() -> None:
+    digits = torch.zeros(200, 1, 28, 28)
+    digits[:, :, 4:24, 12:16] = 1
+    still = DigitAugmentation(rotation_degrees=0, shift_px=0, scale=0, shear=0, bend_px=0, blur=0, noise=0, ink=0)
+    changed, _ = still(digits, torch.zeros(200), torch.Generator().manual_seed(0))
+    ink = changed.sum(dim=(1, 2, 3)) / digits[0].sum()
+    assert ink.min() < 0.7
+    assert ink.max() > 1.3
+    assert 0.35 < (ink - 1).abs().lt(1e-5).float().mean() < 0.65  # half of them stay
+
+
+def test_distractors_are_added_as_anything_equally() -> None:
+    digits = torch.rand(32, 1, 28, 28)
+    labels = torch.arange(32) % 10
+    pictures, targets = DigitAugmentation(distractors=0.25)(digits, labels, torch.Generator().manual_seed(0))
+    assert pictures.shape == (40, 1, 28, 28)
+    assert torch.equal(targets[:32].argmax(1), labels)
+    assert torch.equal(targets[32:], torch.full((8, 10), 0.1))
+    torch.testing.assert_close(targets.sum(1), torch.ones(40))
+    made = distractors(digits, 60, torch.Generator().manual_seed(1))
+    assert made.shape == (60, 1, 28, 28)
+    assert 0 <= made.min() < made.max() <= 1
+    assert len({tuple(picture.flatten().tolist()) for picture in made}) == 60
+
+
+def test_shuffled_tiles_are_those_of_the_digit_in_other_places() -> None:
+    tiles = torch.arange(16.0).view(1, 1, 4, 4).repeat_interleave(7, 2).repeat_interleave(7, 3)  # one value a tile
+    shuffled = shuffle_tiles(tiles, torch.Generator().manual_seed(0))
+    corners = shuffled[0, 0, ::7, ::7].flatten()
+    assert sorted(corners.tolist()) == list(range(16))
+    assert not torch.equal(corners, torch.arange(16.0))
+    torch.testing.assert_close(shuffled, corners.view(1, 1, 4, 4).repeat_interleave(7, 2).repeat_interleave(7, 3))
+
+
+def test_a_sequence_is_held_out(camvid: Path) -> None:
+    with pytest.raises(DataError, match="has the sequences 0001TP; one of several"):
+        hold_out_sequence(camvid, "0001TP")
+    for kind in ("train", "trainannot"):
+        frame = camvid / "camvid" / kind / "0001TP_000001.png"
+        frame.rename(frame.with_name("0006R0_f00930.png"))
+    listing = camvid / "camvid" / "train.txt"
+    listing.write_text(listing.read_text().replace("0001TP_000001", "0006R0_f00930"))
+    left, held_out = hold_out_sequence(camvid, "0006R0")
+    everything = load_camvid(camvid, "train")
+    assert (len(left), len(held_out)) == (1, 1)
+    assert torch.equal((left + held_out).images, everything.images)
+    assert torch.equal((left + held_out).targets, everything.targets)
+    with pytest.raises(DataError, match="0001TP, 0006R0; one of several"):
+        hold_out_sequence(camvid, "Seq05VD")
 
 
 def test_street_augmentation_keeps_pictures_and_labels_together() -> None:

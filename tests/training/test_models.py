@@ -3,8 +3,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from training.models.deep_cnn import DeepCNN, DeepCNNConfig
+from training.models.deep_cnn import DeepCNN, DeepCNNConfig, Ensemble
 from training.models.segnet import SegNet, SegNetConfig, max_pool_with_positions, max_unpool
+from training.models.segnet_classic import SEGNET_BASIC, ClassicSegNet, ClassicSegNetConfig
 
 
 def _maps_full_of_ties(seed: int) -> torch.Tensor:
@@ -45,6 +46,26 @@ def test_segnet_answers_at_the_size_it_was_asked() -> None:
     model = SegNet(config).eval()
     assert model.config.stride == 8
     assert model(torch.rand(2, 3, 16, 24)).shape == (2, 4, 16, 24)
+
+
+@pytest.mark.parametrize(
+    ("config", "weights"),
+    # Four 7×7 convolutions of 64 channels; VGG-16's, whose published number is 14,714,688 with 4,224 biases.
+    [(SEGNET_BASIC, 49 * 64 * (3 + 3 * 64)), (ClassicSegNetConfig(), 14_714_688 - 4_224)],
+)
+def test_the_published_segnets(config: ClassicSegNetConfig, weights: int) -> None:
+    model = ClassicSegNet(config).eval()
+    assert sum(p.numel() for p in model.encoder.parameters() if p.ndim == 4) == weights
+    assert len(model.encoder) == len(model.decoder)
+    assert model(torch.rand(1, 3, 36, 52)).shape == (1, 11, 36, 52)  # neither is a multiple of 2 ** poolings
+
+
+def test_an_ensemble_answers_the_mean_of_its_members_probabilities() -> None:
+    torch.manual_seed(0)
+    members = [DeepCNN().eval() for _ in range(3)]
+    digits = torch.rand(4, 1, 28, 28)
+    expected = torch.stack([member(digits).softmax(1) for member in members]).mean(0)
+    torch.testing.assert_close(Ensemble(members)(digits).softmax(1), expected)
 
 
 def test_deep_cnn_is_the_chapters() -> None:

@@ -15,17 +15,17 @@ from typer.testing import CliRunner
 from training import __main__ as command_line
 from training import tasks
 from training.checkpoint import Checkpoint
-from training.data.augment import StreetAugmentation
 from training.data.labelled import LabelledImages
 from training.data.mnist import load_mnist
+from training.data.street_augmentation import StreetAugmentation
 from training.device import Device, choose_device
 from training.errors import CheckpointError, DivergenceError, ExportError, TrainingError
 from training.evaluate import evaluate, open_model, table
 from training.export import PARITY_BATCH_SIZES, answers, check_parity, export, served
 from training.models.deep_cnn import DeepCNN, DeepCNNConfig
 from training.models.segnet import SegNet, SegNetConfig
-from training.tasks import DIGITS, STREETS, Recipe, Stage, Task
-from training.train import learning_rate_factor, refresh_batch_norm, train
+from training.tasks import DIGITS, STREETS, Recipe, Stage, Task, cosine
+from training.train import refresh_batch_norm, train
 
 # The bars of the made digits are told apart by their place, so they are not shifted about.
 _AS_IT_IS = Stage(0.0, lambda images, targets, _: (images, targets))
@@ -186,11 +186,11 @@ def test_a_loss_that_is_no_number_stops_the_training(
 
 
 def test_learning_rate_warms_up_and_falls_to_zero() -> None:
-    assert learning_rate_factor(0, 0.1) == 0
-    assert learning_rate_factor(0.05, 0.1) == pytest.approx(0.5)
-    assert learning_rate_factor(0.1, 0.1) == pytest.approx(1)
-    assert learning_rate_factor(0.55, 0.1) == pytest.approx(0.5)
-    assert learning_rate_factor(1, 0.1) == pytest.approx(0)
+    assert cosine(0, 0.1) == 0
+    assert cosine(0.05, 0.1) == pytest.approx(0.5)
+    assert cosine(0.1, 0.1) == pytest.approx(1)
+    assert cosine(0.55, 0.1) == pytest.approx(0.5)
+    assert cosine(1, 0.1) == pytest.approx(0)
 
 
 def test_fine_tuning_begins_with_the_given_weights(

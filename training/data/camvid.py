@@ -66,9 +66,7 @@ def load_camvid(data: Path, split: Split, sequences: Sequence[str] | None = None
     Raises:
         DataError: naming the file and what was expected of it.
     """
-    folder = next((f for f in (data, data / "camvid") if (f / f"{split}.txt").is_file()), None)
-    if folder is None:
-        raise DataError(f"no {split}.txt in {data} or {data / 'camvid'}; fetch CamVid with --download")
+    folder = _folder(data, split)
     names = _names(folder / f"{split}.txt")
     if sequences is not None:
         names = [name for name in names if name.startswith(tuple(sequences))]
@@ -85,6 +83,23 @@ def load_camvid(data: Path, split: Split, sequences: Sequence[str] | None = None
                 f"0 to {IGNORED_LABEL} are expected ({IGNORED_LABEL}: unlabelled)"
             )
     return LabelledImages(torch.from_numpy(images), torch.from_numpy(targets), str(folder))
+
+
+def hold_out_sequence(data: Path, sequence: str) -> tuple[LabelledImages, LabelledImages]:
+    """The training split without one of its sequences, and that sequence alone.
+
+    A network is judged on a drive that it has not seen, as the test split's frames are; those of `val` come from a
+    drive that is also in `train`.
+
+    Raises:
+        DataError: when there is no such sequence in the training split, or no other.
+    """
+    folder = _folder(data, "train")
+    names = sorted({name.split("_")[0] for name in _names(folder / "train.txt")})
+    others = [name for name in names if name != sequence]
+    if sequence not in names or not others:
+        raise DataError(f"{folder / 'train.txt'} has the sequences {', '.join(names)}; one of several can be held out")
+    return load_camvid(data, "train", others), load_camvid(data, "train", [sequence])
 
 
 def download_camvid(data: Path, archive: RemoteArchive = TUTORIAL) -> None:
@@ -115,6 +130,13 @@ def pixels_sha256(frames: LabelledImages) -> str:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _folder(data: Path, split: Split) -> Path:
+    for folder in (data, data / "camvid"):
+        if (folder / f"{split}.txt").is_file():
+            return folder
+    raise DataError(f"no {split}.txt in {data} or {data / 'camvid'}; fetch CamVid with --download")
 
 
 def _names(listing: Path) -> list[str]:

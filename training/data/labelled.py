@@ -27,6 +27,10 @@ class LabelledImages:
     def __getitem__(self, index: slice) -> "LabelledImages":
         return LabelledImages(self.images[index], self.targets[index], self.source)
 
+    def __add__(self, other: "LabelledImages") -> "LabelledImages":
+        images, targets = torch.cat([self.images, other.images]), torch.cat([self.targets, other.targets])
+        return LabelledImages(images, targets, self.source)
+
     def to(self, device: torch.device) -> "LabelledImages":
         """The same on `device`: as bytes it fits on a GPU, where batches then cost no transfer."""
         return LabelledImages(self.images.to(device), self.targets.to(device), self.source)

@@ -1,7 +1,9 @@
 """The digit classifier: the deep CNN of chapter 8 of *Deep Learning from Scratch* (Koki Saitoh, O'Reilly Japan)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -11,15 +13,24 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 class DeepCNNConfig:
     """Dimensions of a `DeepCNN`; the defaults are the chapter's.
 
-    `batch_norm` adds batch normalisation after each convolution while training. `fold_batch_norm` takes it out
-    again without changing an answer, so what is exported and served is always the chapter's layers.
+    Attributes:
+        classes: K.
+        widths: channels of each pair of convolutions.
+        hidden: units of the first fully connected layer.
+        dropout: of the hidden units, while training.
+        output_dropout: of the outputs, while training; the chapter has it.
+        batch_norm: adds batch normalisation after each convolution while training. `fold_batch_norm` takes it out
+            again without changing an answer, so what is exported and served is always the chapter's layers.
+        initial_std: standard deviation of the initial weights; None is He's, √(2 / fan-in).
     """
 
     classes: int = 10
     widths: tuple[int, int, int] = (16, 32, 64)
     hidden: int = 50
     dropout: float = 0.5
+    output_dropout: float = 0.5
     batch_norm: bool = False
+    initial_std: float | None = None
 
 
 class DeepCNN(nn.Module):
@@ -48,16 +59,18 @@ class DeepCNN(nn.Module):
         self.output = nn.Linear(config.hidden, config.classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
-                # He et al., arXiv:1502.01852: standard deviation √(2 / fan-in)
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if config.initial_std is None:
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")  # He et al., arXiv:1502.01852
+                else:
+                    nn.init.normal_(module.weight, std=config.initial_std)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
     def forward(self, digits: Tensor) -> Tensor:
-        """Logits N×classes of digits N×1×28×28. Dropout follows *both* fully connected layers, as in the chapter."""
+        """Logits N×classes of digits N×1×28×28."""
         x = self.features(digits).flatten(1)
         x = F.dropout(F.relu(self.hidden(x)), self.config.dropout, self.training)
-        return F.dropout(self.output(x), self.config.dropout, self.training)
+        return F.dropout(self.output(x), self.config.output_dropout, self.training)
 
     def fold_batch_norm(self) -> "DeepCNN":
         """A network of the chapter's layers alone that gives the same answers as this one does in evaluation mode."""
@@ -76,3 +89,19 @@ class DeepCNN(nn.Module):
             ).state_dict()
         )
         return plain
+
+
+class Ensemble(nn.Module):
+    """Networks that answer together: the mean of their probabilities, as logits (its logarithm).
+
+    Softmax of these logits is the mean again, so an ensemble is exported as any classifier is, in one graph.
+    """
+
+    def __init__(self, members: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Logits N×classes, float32 whatever the members compute in."""
+        answers = torch.stack([member(pictures).float().softmax(dim=1) for member in self.members])
+        return answers.mean(dim=0).clamp(min=1e-30).log()

@@ -29,6 +29,8 @@ class SegNetConfig:
         decoder_blocks: the same of the decoder.
         dilations: of the bottleneck's residual blocks, one each.
         dropout: of whole channels inside the bottleneck's blocks.
+        context: whether the bottleneck adds what the whole picture looks like to every place.
+        addition: whether the encoder's maps are added to the unpooled ones.
         mean: of the training frames' channels, taken from the picture first.
         std: what is divided by then.
     """
@@ -40,6 +42,8 @@ class SegNetConfig:
     decoder_blocks: tuple[int, ...] = (1, 1)
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16)
     dropout: float = 0.1
+    context: bool = True
+    addition: bool = True
     mean: tuple[float, float, float] = (0.411, 0.426, 0.430)
     std: tuple[float, float, float] = (0.300, 0.309, 0.303)
 
@@ -149,7 +153,7 @@ class SegNet(nn.Module):
         self.bottleneck = nn.Sequential(
             ConvBlock(widths[-2], widths[-1]),
             *(ResidualBlock(widths[-1], dilation, config.dropout) for dilation in config.dilations),
-            GlobalContext(widths[-1]),
+            GlobalContext(widths[-1]) if config.context else nn.Identity(),
         )
         # Decoder level i narrows what comes from below to the width of encoder level i, unpools, adds the
         # encoder's map, and mixes.
@@ -176,5 +180,6 @@ class SegNet(nn.Module):
             remembered.append((skip, positions))
         x = self.bottleneck(x)
         for narrow, mix, (skip, positions) in reversed(list(zip(self.narrow, self.mix, remembered, strict=True))):
-            x = mix(max_unpool(narrow(x), positions) + skip)
+            x = max_unpool(narrow(x), positions)
+            x = mix(x + skip if self.config.addition else x)
         return F.pixel_shuffle(self.classifier(x), self.config.block)

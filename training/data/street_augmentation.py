@@ -1,7 +1,4 @@
-"""Augmentation of whole batches, on whatever device they are on.
-
-Random numbers are drawn from a CPU generator that the caller seeds, so a run is the same on every device.
-"""
+"""Augmentation of whole batches of street scenes, on whatever device they are on."""
 
 import math
 from dataclasses import dataclass
@@ -14,40 +11,10 @@ from training.models.segnet import IGNORED_LABEL
 
 
 @dataclass(frozen=True)
-class DigitAugmentation:
-    """Small affine changes of 28×28 digits, each drawn uniformly within ± its bound."""
-
-    rotation_degrees: float = 12.0
-    shift_px: float = 2.0
-    scale: float = 0.12
-    shear: float = 0.15
-
-    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Float images N×1×H×W (0…1) to the same, warped bilinearly over a black ground; targets stay."""
-        count, size = len(images), images.shape[-1]
-
-        def uniform(bound: float) -> Tensor:
-            return (torch.rand(count, generator=generator) * 2 - 1) * bound
-
-        angle = uniform(math.radians(self.rotation_degrees))
-        zoom_x, zoom_y, shear = 1 + uniform(self.scale), 1 + uniform(self.scale), uniform(self.shear)
-        # affine_grid maps output to input places in coordinates where the picture spans −1…1.
-        theta = torch.stack(
-            [
-                torch.stack(
-                    [angle.cos() / zoom_x, -angle.sin() / zoom_y + shear, uniform(2 * self.shift_px / size)], 1
-                ),
-                torch.stack([angle.sin() / zoom_x, angle.cos() / zoom_y, uniform(2 * self.shift_px / size)], 1),
-            ],
-            1,
-        ).to(images.device)
-        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid.to(images.dtype), align_corners=False), targets
-
-
-@dataclass(frozen=True)
 class StreetAugmentation:
     """Random scale, crop, flip, pasted objects, light and weather of street scenes.
+
+    Random numbers come from a CPU generator that the caller seeds, so a run is the same on every device.
 
     Attributes:
         crop: (height, width) of what comes out. Parts of it beyond the picture are black, their labels ignored.

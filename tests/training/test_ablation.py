@@ -1,0 +1,116 @@
+"""Ablations: what their rows change, and that trials are run once, counted and tabled."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.test_training import TINY_STREETS
+from training.ablation import rows, trials
+from training.ablation.rows import CHAPTER, PARTS, Row, digits_rows, streets_rows
+from training.ablation.tables import table
+from training.ablation.trials import read_trials, row_folder, run
+from training.device import Device
+from training.errors import TrainingError
+from training.models.deep_cnn import DeepCNN
+from training.tasks import DIGITS, STREETS
+
+CPU = Device(torch.device("cpu"), bfloat16=False)
+
+
+@pytest.mark.parametrize("row", [*digits_rows(), *streets_rows()], ids=lambda row: row.name)
+def test_every_row_trains(row: Row) -> None:
+    task = row.task
+    torch.manual_seed(0)
+    model = task.build()
+    generator = torch.Generator().manual_seed(0)
+    side = 28 if task.kind == "classification" else 64
+    pictures = torch.rand(2, 1 if task.color == "L" else 3, side, side)
+    targets = torch.tensor([3, 4]) if task.kind == "classification" else torch.randint(0, 11, (2, side, side))
+    if task.kind == "classification":
+        pictures, targets = task.recipe.augmentation(0, 1)(pictures, targets, generator)
+    optimizer = task.recipe.optimizer([{"params": list(model.parameters())}], 1e-3)
+    loss = task.loss(model(pictures), targets, None)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    assert torch.isfinite(loss)
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_rows_have_names_of_their_own() -> None:
+    for each in (digits_rows(), streets_rows()):
+        assert len({row_folder(Path(), row.name) for row in each}) == len(each)
+
+
+def test_the_first_row_is_the_chapters_training() -> None:
+    model = CHAPTER.build()
+    assert isinstance(model, DeepCNN)
+    assert not model.config.batch_norm
+    assert (model.config.dropout, model.config.output_dropout) == (0.5, 0.5)
+    assert CHAPTER.recipe.schedule(0.01) == CHAPTER.recipe.schedule(0.99) == 1
+    picture = torch.rand(1, 1, 28, 28)
+    assert CHAPTER.recipe.augmentation(0, 1)(picture, torch.tensor([1]), torch.Generator())[0] is picture
+
+
+def test_trials_are_run_once_and_tabled(mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = replace(CHAPTER, recipe=replace(CHAPTER.recipe, batch_size=20, learning_rate=1e-2))
+    monkeypatch.setitem(rows.ROWS, "digits", lambda: [Row("quick", quick), Row("never", DIGITS)])
+    monkeypatch.setitem(rows.PARTS, "digits", ("0", "1"))
+    out = tmp_path / "out"
+    run("digits", mnist, out, CPU, only=["qu"], epochs=2)
+    lines = read_trials(out)
+    assert [(line["row"], line["part"], line["epochs"]) for line in lines] == [("quick", "0", 2), ("quick", "1", 2)]
+    labels = DIGITS.load(mnist, "test").targets.numpy()
+    answers = [np.load(row_folder(out, "quick") / part / "probabilities.npy") for part in ("0", "1")]
+    assert not np.array_equal(*answers)
+    for line, answer in zip(lines, answers, strict=True):
+        assert line["value"] == pytest.approx((answer.argmax(1) == labels).mean())
+    together = ((answers[0] + answers[1]).argmax(1) == labels).mean()
+    values = np.array([line["value"] for line in lines])
+    expected = f"| quick | 123,552 | 2 | {values.mean():.2%} ± {values.std(ddof=1):.2%} | {together:.2%} |"
+    assert table("digits", out, mnist).splitlines()[-1] == expected
+
+    monkeypatch.setattr(trials, "run_trial", lambda *_, **__: pytest.fail("a trial that is done was run again"))
+    run("digits", mnist, out, CPU, only=["quick"], epochs=2)
+    assert read_trials(out) == lines
+
+
+def test_the_table_of_held_out_sequences(tmp_path: Path) -> None:
+    assert PARTS["streets"] == ("0001TP", "0006R0", "0016E5")
+    results = [("ours", "0001TP", 0.5), ("ours", "0006R0", 0.6), ("ours", "0016E5", 0.4), ("half", "0006R0", 0.3)]
+    (tmp_path / "trials.jsonl").write_text(
+        "".join(
+            json.dumps({"row": row, "part": part, "value": value, "parameters": 2_500_000}) + "\n"
+            for row, part, value in results
+        )
+    )
+    assert table("streets", tmp_path, tmp_path).splitlines()[2:] == [
+        "| ours | 2.50 M | 50.0% | 60.0% | 40.0% | 50.0% |",
+        "| half | 2.50 M | – | 30.0% | – | – |",
+    ]
+
+
+def test_a_held_out_sequence_is_scored(camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+
+    def hold_out(data: Path, part: str) -> tuple[object, object]:
+        seen["part"] = part
+        return STREETS.load(data, "train"), STREETS.load(data, "val")
+
+    monkeypatch.setitem(rows.ROWS, "streets", lambda: [Row("tiny", replace(TINY_STREETS, hold_out=hold_out))])  # type: ignore[arg-type]
+    monkeypatch.setitem(rows.PARTS, "streets", ("0006R0",))
+    run("streets", camvid, tmp_path / "out", CPU, epochs=1)
+    (line,) = read_trials(tmp_path / "out")
+    assert seen["part"] == "0006R0"
+    assert len(line["iou"]) == 11
+    assert 0 <= line["value"] <= 1
+
+
+def test_unknown_names_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no ablation of 'cats'; there are digits, streets"):
+        run("cats", tmp_path, tmp_path, CPU)
+    with pytest.raises(TrainingError, match=r"no row of digits begins with 'SGDD'; there are: the chapter's training;"):
+        run("digits", tmp_path, tmp_path, CPU, only=["SGDD"])

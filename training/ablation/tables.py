@@ -1,0 +1,51 @@
+"""What trials amount to, as Markdown."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.ablation.rows import PARTS
+from training.ablation.trials import read_trials, row_folder
+from training.tasks import DIGITS
+
+
+def table(name: str, out: Path, data: Path) -> str:
+    """The table of the ablation `name` in the folder `out`; those of `digits` need the test labels in `data`."""
+    return digits_table(out, data) if name == "digits" else streets_table(out)
+
+
+def digits_table(out: Path, data: Path) -> str:
+    """Markdown: mean ± standard deviation over the seeds of each row, and what its networks score together."""
+    truth = DIGITS.load(data, "test").targets.numpy()
+    lines = ["| training | parameters | seeds | accuracy, mean ± sd | all seeds together |", "|---|---|---|---|---|"]
+    for name, trials in _by_row(out).items():
+        values = np.array([trial["value"] for trial in trials])
+        answers = [np.load(row_folder(out, name) / trial["part"] / "probabilities.npy") for trial in trials]
+        together = float((np.mean(answers, axis=0).argmax(1) == truth).mean())
+        spread = f" ± {values.std(ddof=1):.2%}" if len(values) > 1 else ""
+        parameters = f"{trials[0]['parameters']:,}"
+        lines.append(f"| {name} | {parameters} | {len(values)} | {values.mean():.2%}{spread} | {together:.2%} |")
+    return "\n".join(lines) + "\n"
+
+
+def streets_table(out: Path) -> str:
+    """Markdown: mean IoU of each row on each held-out sequence, and their mean."""
+    parts = PARTS["streets"]
+    lines = [
+        "| network and training | parameters | " + " | ".join(parts) + " | mean |",
+        "|---|---|" + "---|" * (len(parts) + 1),
+    ]
+    for name, trials in _by_row(out).items():
+        values = {trial["part"]: trial["value"] for trial in trials}
+        cells = [f"{values[part]:.1%}" if part in values else "–" for part in parts]
+        mean = f"{np.mean(list(values.values())):.1%}" if len(values) == len(parts) else "–"
+        lines.append(f"| {name} | {trials[0]['parameters'] / 1e6:.2f} M | " + " | ".join([*cells, mean]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _by_row(out: Path) -> dict[str, list[dict[str, Any]]]:
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for trial in read_trials(out):
+        rows.setdefault(trial["row"], []).append(trial)
+    return rows
