@@ -1,4 +1,4 @@
-"""The command line: `python -m training train|evaluate|export|import-book`."""
+"""The command line: `python -m training train|export|evaluate|report|import-book`."""
 
 import sys
 from pathlib import Path
@@ -15,6 +15,8 @@ from training.evaluate import evaluate as evaluate_model
 from training.evaluate import open_model, table
 from training.export import PARITY_BATCH_SIZES, Precision, Provenance, set_provenance
 from training.export import export as export_model
+from training.report.log import read_log
+from training.report.page import write_report
 from training.tasks import TASKS, Split, Task
 from training.train import current_commit
 from training.train import train as train_model
@@ -116,6 +118,23 @@ def evaluate(
     scored = task.load(data, _split(split))
     scores = evaluate_model(session, task, scored)
     typer.echo(f"{manifest['name']} {manifest['precision']}, {task.dataset} {split}\n{table(task, scores)}")
+
+
+@app.command()
+def report(
+    model: Annotated[Path, typer.Argument(help="An exported file, such as models/digits.fp32.onnx.")],
+    data: Data,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    run: Annotated[Path | None, typer.Option(help="The training's folder, for its learning curves.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the page goes.  [default: runs/report-NAME]")] = None,
+) -> None:
+    """Write a page that shows what an exported file gets right and wrong, with pictures of its worst answers."""
+    session, manifest, task = open_model(model)
+    chosen = _split(split)
+    log = None if run is None else read_log(run, task.metric)
+    out = out or Path("runs", f"report-{manifest['name']}")
+    page, scores = write_report(session, manifest, task, task.load(data, chosen), split=split, out=out, log=log)
+    typer.echo(f"{manifest['name']} {manifest['precision']}, {task.dataset} {split}\n{table(task, scores)}\n\n{page}")
 
 
 @app.command("import-book")

@@ -19,3 +19,7 @@ class DivergenceError(TrainingError):
 
 class ExportError(TrainingError):
     """The exported file does not answer as the network it was made from does, or cannot be used."""
+
+
+class ReportError(TrainingError):
+    """A report cannot be written where it was asked for."""
