@@ -1,20 +1,26 @@
-"""The command line: `python -m training train|export|evaluate|report|import-book`."""
+"""The command line: `python -m training train|export|evaluate|report|ablate|import-book`."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
+from torch import nn
 
+from training.ablation.tables import table as ablation_table
+from training.ablation.trials import run as run_ablation
 from training.book import import_book
 from training.checkpoint import Checkpoint, plain_config
+from training.data.labelled import LabelledImages
 from training.device import choose_device
 from training.errors import TrainingError
 from training.evaluate import evaluate as evaluate_model
 from training.evaluate import open_model, table
 from training.export import PARITY_BATCH_SIZES, Precision, Provenance, set_provenance
 from training.export import export as export_model
+from training.models.deep_cnn import Ensemble
 from training.report.log import read_log
 from training.report.page import write_report
 from training.tasks import TASKS, Split, Task
@@ -43,6 +49,13 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
         Path | None, typer.Option("--init", help="A checkpoint whose weights to begin with, instead of random ones.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto (CUDA when there is one), cuda or cpu.")] = "auto",
+    hold_out: Annotated[
+        str | None,
+        typer.Option(help="A sequence of the training split, such as 0001TP, to validate on."),
+    ] = None,
+    with_validation: Annotated[
+        bool, typer.Option("--with-validation", help="Train on the validation split too, and validate nothing.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     download: Annotated[bool, typer.Option("--download", help="Fetch the data set into --data first.")] = False,
 ) -> None:
@@ -52,12 +65,13 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
     chosen = choose_device(device)
     if download:
         task.download(data)
-    training, validation = task.load(data, "train"), task.load(data, "val")
+    training, validation = _splits(task, data, hold_out, with_validation=with_validation)
     if (run / "last.pt").exists() and not resume:
         raise TrainingError(
             f"{run} already holds a training: go on with it with --resume, or choose another folder with --run"
         )
-    typer.echo(f"{name}: {len(training):,} pictures to train on, {len(validation):,} to validate, on {chosen}")
+    counts = f"{len(training):,} pictures to train on, {len(validation) if validation else 0:,} to validate"
+    typer.echo(f"{name}: {counts}, on {chosen}")
     best = train_model(
         task,
         training,
@@ -70,21 +84,27 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
         initial=_initial(initial, task),
         resume=resume,
     )
-    typer.echo(f"best {task.metric} on validation: {best.best:.2%} after epoch {best.epoch}; {run / 'best.pt'}")
+    if validation is None:
+        typer.echo(f"trained for {best.epoch} epochs, not validated; {run / 'best.pt'}")
+    else:
+        typer.echo(f"best {task.metric} on validation: {best.best:.2%} after epoch {best.epoch}; {run / 'best.pt'}")
 
 
 @app.command()
 def export(  # noqa: PLR0917 -- the same
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, such as runs/digits/best.pt.")],
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(help="A checkpoint, such as runs/digits/best.pt; several classifiers answer their mean."),
+    ],
     data: Data,
     split: Annotated[str, typer.Option(help="The split whose score goes into the file: train, val or test.")] = "test",
     out: Annotated[Path, typer.Option(help="The folder that gets NAME.fp32.onnx and NAME.fp16.onnx.")] = Path("models"),
     name: Annotated[str | None, typer.Option(help="Instead of the task's name.")] = None,
     model_version: Annotated[str, typer.Option(help="The version that answers will name.")] = "1",
 ) -> None:
-    """Write a checkpoint as the files that are served, in fp32 and fp16, and prove that they answer alike."""
-    state = Checkpoint.load(checkpoint)
-    task, model = state.restore()
+    """Write checkpoints as the files that are served, in fp32 and fp16, and prove that they answer alike."""
+    states = [Checkpoint.load(path) for path in checkpoints]
+    task, model = _together(states, name)
     scored = task.load(data, _split(split))
     if len(scored) < max(PARITY_BATCH_SIZES):
         raise TrainingError(
@@ -100,7 +120,7 @@ def export(  # noqa: PLR0917 -- the same
             session, _, _ = open_model(unscored)
             scores = evaluate_model(session, task, scored)
             value = scores.values[task.metric]
-            set_provenance(unscored, Provenance(task.dataset, split, task.metric, value, state.commit))
+            set_provenance(unscored, Provenance(task.dataset, split, task.metric, value, _commit(states)))
             unscored.replace(path)
         finally:
             unscored.unlink(missing_ok=True)
@@ -152,6 +172,55 @@ def import_book_command(
         with torch.inference_mode():
             correct = sum(int((model(x.float() / 255).argmax(1) == y).sum()) for x, y in test.batches(500))
         typer.echo(f"{correct:,} of {len(test):,} correct")
+
+
+@app.command()
+def ablate(  # noqa: PLR0917 -- the same
+    name: Annotated[str, typer.Argument(help="digits or streets.")],
+    data: Data,
+    row: Annotated[list[str] | None, typer.Option(help="The beginning of a row's name; may be given again.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of each recipe's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where results go.  [default: runs/ablation-NAME]")] = None,
+    device: Annotated[str, typer.Option(help="auto (CUDA when there is one), cuda or cpu.")] = "auto",
+) -> None:
+    """Train what differs in one part each, several times, and print the table; goes on where it was interrupted."""
+    out = out or Path("runs", f"ablation-{name}")
+    run_ablation(name, data, out, choose_device(device), only=row or (), epochs=epochs)
+    text = ablation_table(name, out, data)
+    (out / "table.md").write_text(text, encoding="utf-8")
+    typer.echo(text)
+
+
+def _splits(
+    task: Task, data: Path, hold_out: str | None, *, with_validation: bool
+) -> tuple[LabelledImages, LabelledImages | None]:
+    """What to train on, and what to validate on if anything."""
+    if hold_out is not None and with_validation:
+        raise TrainingError("--hold-out and --with-validation exclude each other")
+    if hold_out is not None:
+        if task.hold_out is None:
+            raise TrainingError(f"{task.name} has no sequences that could be held out")
+        return task.hold_out(data, hold_out)
+    training, validation = task.load(data, "train"), task.load(data, "val")
+    return (training + validation, None) if with_validation else (training, validation)
+
+
+def _together(states: list[Checkpoint], name: str | None) -> tuple[Task, nn.Module]:
+    """The network of a checkpoint, or the ensemble of those of several, and the task it is exported as."""
+    restored = [state.restore() for state in states]
+    task, model = restored[0]
+    if len(restored) == 1:
+        return task, model
+    if any(other.name != task.name for other, _ in restored) or task.kind != "classification":
+        raise TrainingError("only classifiers of one task can answer together")
+    if name is None:
+        raise TrainingError(f"an ensemble is not {task.name!r} itself: give it a name with --name")
+    return replace(task, finish=lambda model: model), Ensemble(task.finish(member) for _, member in restored)
+
+
+def _commit(states: list[Checkpoint]) -> str:
+    """The commit that all were trained at, or those that they were."""
+    return ", ".join(dict.fromkeys(state.commit for state in states))
 
 
 def _initial(path: Path | None, task: Task) -> Checkpoint | None:

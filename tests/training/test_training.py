@@ -10,16 +10,13 @@ import onnxruntime
 import pytest
 import torch
 from torch import nn
-from typer.testing import CliRunner
 
-from training import __main__ as command_line
-from training import tasks
 from training.checkpoint import Checkpoint
 from training.data.labelled import LabelledImages
 from training.data.mnist import load_mnist
 from training.data.street_augmentation import StreetAugmentation
 from training.device import Device, choose_device
-from training.errors import CheckpointError, DivergenceError, ExportError, TrainingError
+from training.errors import CheckpointError, DivergenceError, ExportError
 from training.evaluate import evaluate, open_model, table
 from training.export import PARITY_BATCH_SIZES, answers, check_parity, export, served
 from training.models.deep_cnn import DeepCNN, DeepCNNConfig
@@ -295,39 +292,6 @@ def test_an_export_that_answers_otherwise_fails(tmp_path: Path) -> None:
     assert PARITY_BATCH_SIZES == (1, 2, 5, 8)
 
 
-def _run(*arguments: object) -> tuple[int, str]:
-    result = CliRunner().invoke(command_line.app, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        assert isinstance(result.exception, TrainingError), result.exception
-        return 1, str(result.exception)
-    return result.exit_code, result.output
-
-
-def test_train_export_evaluate_from_the_command_line(
-    mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tasks, "TASKS", {})  # the command line must not read it anew; see below
-    monkeypatch.setattr(command_line, "TASKS", {"digits": SHORT})
-    run, models = tmp_path / "run", tmp_path / "models"
-    train_it = ("train", "digits", "--data", mnist, "--run", run, "--device", "cpu")
-    code, output = _run(*train_it, "--epochs", 1)
-    assert code == 0, output
-    assert "200 pictures to train on, 5,000 to validate, on CPU" in output
-    code, output = _run(*train_it, "--epochs", 1)
-    assert code == 1
-    assert "already holds a training" in output
-    code, output = _run("export", run / "best.pt", "--data", mnist, "--out", models)
-    assert code == 0, output
-    assert sorted(p.name for p in models.iterdir()) == ["digits.fp16.onnx", "digits.fp32.onnx"]
-    code, output = _run("evaluate", models / "digits.fp32.onnx", "--data", mnist, "--split", "test")
-    assert code == 0, output
-    assert "of 40 correct" in output
-    assert "top-5 accuracy" in output
-    _, manifest, _ = open_model(models / "digits.fp32.onnx")
-    shown = next(line for line in output.splitlines() if line.startswith("accuracy"))
-    assert shown.split()[-1] == f"{manifest['provenance']['value']:.2%}"
-
-
 def test_the_streets_way_from_training_to_scores(camvid: Path, tmp_path: Path) -> None:
     training, validation = TINY_STREETS.load(camvid, "train"), TINY_STREETS.load(camvid, "val")
     best = train(TINY_STREETS, training, validation, tmp_path / "run", choose_device("cpu"))
@@ -341,14 +305,6 @@ def test_the_streets_way_from_training_to_scores(camvid: Path, tmp_path: Path) -
     assert scores.matrix.sum() == 2 * (360 - 10) * 480  # unlabelled pixels are not counted
     assert scores.values["mean IoU"] == pytest.approx(best.best, abs=1e-3)
     assert "bicyclist" in table(TINY_STREETS, scores)
-
-
-def test_wrong_names_are_explained(mnist: Path, tmp_path: Path) -> None:
-    assert "there is no device 'tpu'" in _run("train", "digits", "--data", mnist, "--device", "tpu")[1]
-    assert _run("train", "letters", "--data", mnist)[1].startswith("there is nothing to train called 'letters'")
-    assert "no file" in _run("evaluate", tmp_path / "x.onnx", "--data", mnist)[1]
-    (tmp_path / "x.onnx").write_bytes(b"no model")
-    assert "cannot be opened" in _run("evaluate", tmp_path / "x.onnx", "--data", mnist)[1]
 
 
 def test_bfloat16_is_used_on_a_cpu_only_where_it_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:

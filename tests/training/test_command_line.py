@@ -1,0 +1,115 @@
+"""The command line of training, from data to exported files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from tests.training.test_training import SHORT
+from training import __main__ as command_line
+from training import tasks
+from training.ablation import rows
+from training.ablation.rows import CHAPTER, Row
+from training.checkpoint import Checkpoint, plain_config
+from training.errors import TrainingError
+from training.evaluate import open_model
+from training.tasks import DIGITS, STREETS
+
+
+def _run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(command_line.app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        assert isinstance(result.exception, TrainingError), result.exception
+        return 1, str(result.exception)
+    return result.exit_code, result.output
+
+
+def test_train_export_evaluate_from_the_command_line(
+    mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "TASKS", {})  # the command line must not read it anew; see below
+    monkeypatch.setattr(command_line, "TASKS", {"digits": SHORT})
+    run, models = tmp_path / "run", tmp_path / "models"
+    train_it = ("train", "digits", "--data", mnist, "--run", run, "--device", "cpu")
+    code, output = _run(*train_it, "--epochs", 1)
+    assert code == 0, output
+    assert "200 pictures to train on, 5,000 to validate, on CPU" in output
+    code, output = _run(*train_it, "--epochs", 1)
+    assert code == 1
+    assert "already holds a training" in output
+    code, output = _run("export", run / "best.pt", "--data", mnist, "--out", models)
+    assert code == 0, output
+    assert sorted(p.name for p in models.iterdir()) == ["digits.fp16.onnx", "digits.fp32.onnx"]
+    code, output = _run("evaluate", models / "digits.fp32.onnx", "--data", mnist, "--split", "test")
+    assert code == 0, output
+    assert "of 40 correct" in output
+    assert "top-5 accuracy" in output
+    _, manifest, _ = open_model(models / "digits.fp32.onnx")
+    shown = next(line for line in output.splitlines() if line.startswith("accuracy"))
+    assert shown.split()[-1] == f"{manifest['provenance']['value']:.2%}"
+
+
+def test_an_ensemble_from_the_command_line(mnist: Path, tmp_path: Path) -> None:
+    paths, networks = [], []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        networks.append(DIGITS.build().eval())
+        paths.append(tmp_path / f"{seed}.pt")
+        Checkpoint("digits", plain_config(DIGITS), 1, 1, seed, networks[-1].state_dict(), commit="abc").save(paths[-1])
+    code, output = _run("export", *paths, "--data", mnist, "--out", tmp_path)
+    assert code == 1
+    assert "give it a name with --name" in output
+    code, output = _run("export", *paths, "--data", mnist, "--out", tmp_path, "--name", "digits-ensemble")
+    assert code == 0, output
+    session, manifest, _ = open_model(tmp_path / "digits-ensemble.fp32.onnx")
+    assert manifest["name"] == "digits-ensemble"
+    assert manifest["provenance"]["commit"] == "abc"
+    pictures = DIGITS.load(mnist, "test").images
+    (answer,) = session.run(None, {"images": pictures.numpy()})
+    with torch.inference_mode():
+        floats = pictures.permute(0, 3, 1, 2) / 255
+        expected = torch.stack([network(floats).softmax(1) for network in networks]).mean(0).numpy()
+    np.testing.assert_allclose(answer, expected, atol=1e-5)
+
+
+def test_training_on_everything_validates_nothing(mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command_line, "TASKS", {"digits": SHORT, "streets": STREETS})
+    arguments = ("train", "digits", "--data", mnist, "--run", tmp_path / "run", "--device", "cpu", "--epochs", 1)
+    code, output = _run(*arguments, "--with-validation", "--hold-out", "0001TP")
+    assert code == 1
+    assert "exclude each other" in output
+    code, output = _run(*arguments, "--hold-out", "0001TP")
+    assert code == 1
+    assert "digits has no sequences" in output
+    code, output = _run(*arguments, "--with-validation")
+    assert code == 0, output
+    assert "5,200 pictures to train on, 0 to validate" in output
+    assert "not validated" in output
+    best, last = (Checkpoint.load(tmp_path / "run" / name) for name in ("best.pt", "last.pt"))
+    assert all(torch.equal(best.model[name], last.model[name]) for name in best.model)
+
+
+def test_a_held_out_sequence_from_the_command_line(camvid: Path, tmp_path: Path) -> None:
+    code, output = _run("train", "streets", "--data", camvid, "--run", tmp_path / "run", "--hold-out", "0001TP")
+    assert code == 1
+    assert "one of several can be held out" in output
+
+
+def test_an_ablation_from_the_command_line(mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(rows.ROWS, "digits", lambda: [Row("plain", CHAPTER)])
+    monkeypatch.setitem(rows.PARTS, "digits", ("0",))
+    out = tmp_path / "out"
+    code, output = _run("ablate", "digits", "--data", mnist, "--out", out, "--epochs", 1, "--device", "cpu")
+    assert code == 0, output
+    assert (out / "table.md").read_text() in output
+    assert "| plain | 123,552 | 1 | " in output
+
+
+def test_wrong_names_are_explained(mnist: Path, tmp_path: Path) -> None:
+    assert "there is no device 'tpu'" in _run("train", "digits", "--data", mnist, "--device", "tpu")[1]
+    assert _run("train", "letters", "--data", mnist)[1].startswith("there is nothing to train called 'letters'")
+    assert "no file" in _run("evaluate", tmp_path / "x.onnx", "--data", mnist)[1]
+    (tmp_path / "x.onnx").write_bytes(b"no model")
+    assert "cannot be opened" in _run("evaluate", tmp_path / "x.onnx", "--data", mnist)[1]
