@@ -1,0 +1,165 @@
+"""How well `/classify` reads digits that are not in MNIST's form.
+
+    python -m benchmarks.harder_pictures --data data
+
+draws the same test digits of MNIST in every kind of picture (`benchmarks/digit_pictures.py`), sends each, encoded, to
+the running service, and prints how many of each kind were read. The digits are MNIST's writers'; what the network
+has not seen is everything else about the pictures.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from benchmarks.digit_pictures import ALL_AT_ONCE, KINDS, REFERENCE, Kind
+from benchmarks.pen_strokes import Digit
+from training.data.mnist import load_mnist
+
+_ROOT = Path(__file__).resolve().parent.parent
+_SAVED_RIGHT, _SAVED_WRONG = 6, 30  # pictures of each kind that --save writes at most
+
+
+@dataclass(frozen=True)
+class Score:
+    """What came of one kind of picture. `refused` ones, in which no digit was found, count as wrong."""
+
+    correct: int
+    refused: int
+    sent: int
+
+    @property
+    def share(self) -> float:
+        """The share that was read, 0…1."""
+        return self.correct / self.sent
+
+    @property
+    def error(self) -> float:
+        """The standard error of that share, with one success and one failure added so that 100% has one too."""
+        share = (self.correct + 1) / (self.sent + 2)
+        return float(np.sqrt(share * (1 - share) / self.sent))
+
+
+class Classifier:
+    """A running service, asked about one picture at a time."""
+
+    def __init__(self, client: httpx.Client, model: str | None) -> None:
+        self._client = client
+        self._params: dict[str, str | int] = {"top_k": 1} | ({"model": model} if model else {})
+
+    def label(self, picture: bytes) -> str | None:
+        """The digit that is answered; None where the service says that it finds none."""
+        answer = self._client.post("/classify", params=self._params, content=picture)
+        if answer.status_code == 422:
+            return None
+        answer.raise_for_status()
+        return str(answer.json()["results"][0]["label"])
+
+    def input(self, picture: bytes) -> bytes:
+        """What the network saw of a picture in which a digit was found: a PNG."""
+        answer = self._client.post("/classify", params=self._params | {"output": "input"}, content=picture)
+        return answer.raise_for_status().content
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line, measure, print."""
+    options = _parser().parse_args(arguments)
+    digits = _some_digits(options.data, options.digits, options.seed)
+    with _service(options.url) as client:
+        classifier = Classifier(client, options.model)
+        scores = {}
+        _say("| kind | correct | | refused |\n|---|---|---|---|")
+        for name in options.kinds:
+            folder = options.save / name.replace(" ", "-") if options.save else None
+            scores[name] = _measure(classifier, KINDS[name], _seed_of(name, options.seed), digits, folder)
+            _say(_row(name, scores[name]))
+    of_mean = [score.share for name, score in scores.items() if name not in {REFERENCE, ALL_AT_ONCE}]
+    if of_mean:
+        _say(f"| **mean**, without {REFERENCE} and {ALL_AT_ONCE} | | **{np.mean(of_mean):.2%}** | |")
+        _say(f"| **least** | | **{min(of_mean):.1%}** | |")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.harder_pictures", description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with MNIST, or with a folder mnist")
+    parser.add_argument("--digits", type=int, default=200, help="test digits, the same in each kind (default 200)")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("--model", help="the model asked for; the service's own choice if not given")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of digits and of the drawing")
+    parser.add_argument("--url", help="a running service; one is started on the CPU if not given")
+    parser.add_argument("--save", type=Path, help="folder for some pictures and what the network saw of them")
+    return parser
+
+
+def _some_digits(data: Path, count: int, seed: int) -> list[tuple[Digit, str]]:
+    test = load_mnist(data, "test")
+    chosen = np.random.default_rng(seed).permutation(len(test))[:count]
+    images, labels = test.images.numpy()[chosen, :, :, 0], test.targets.numpy()[chosen]
+    return [(image, str(label)) for image, label in zip(images, labels, strict=True)]
+
+
+def _seed_of(name: str, seed: int) -> list[int]:
+    """Each kind has random numbers of its own, whichever others are measured."""
+    return [seed, zlib.crc32(name.encode())]
+
+
+def _measure(
+    classifier: Classifier, kind: Kind, seed: list[int], digits: list[tuple[Digit, str]], folder: Path | None
+) -> Score:
+    answers, labels = [], [label for _, label in digits]
+    for index, (digit, truth) in enumerate(digits):
+        picture = kind.encoded(digit, np.random.default_rng([*seed, index]))
+        answers.append(classifier.label(picture))
+        wrong = sum(answer != label for answer, label in zip(answers, labels, strict=False))
+        limit, count = (_SAVED_RIGHT, len(answers) - wrong) if answers[-1] == truth else (_SAVED_WRONG, wrong)
+        if folder is not None and count <= limit:
+            folder.mkdir(parents=True, exist_ok=True)
+            stem = f"{index:04}-{truth}-as-{answers[-1]}"
+            (folder / f"{stem}.{kind.format.lower()}").write_bytes(picture)
+            if answers[-1] is not None:
+                (folder / f"{stem}.input.png").write_bytes(classifier.input(picture))
+    correct = sum(answer == label for answer, label in zip(answers, labels, strict=True))
+    return Score(correct, answers.count(None), len(answers))
+
+
+def _row(name: str, score: Score) -> str:
+    percent = f"{score.share:.1%} ± {score.error:.1%}"
+    return f"| {name} | {score.correct} of {score.sent} | {percent} | {score.refused} |"
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def _service(url: str | None) -> Iterator[httpx.Client]:
+    """A client of the service at `url`, or of one that is started here, on the CPU, for as long as it is needed."""
+    if url is not None:
+        with httpx.Client(base_url=url, timeout=60) as client:
+            yield client
+        return
+    environment = os.environ | {"SIGHTLINE_PROVIDER": "cpu", "SIGHTLINE_HOST": "127.0.0.1", "SIGHTLINE_PORT": "0"}
+    command = [sys.executable, "-m", "service"]
+    with subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 -- our own
+        assert process.stdout is not None
+        try:
+            first = process.stdout.readline()  # printed once the models are warm, or empty when the start failed
+            if "ready on http://" not in first:
+                raise SystemExit("the service did not start")
+            with httpx.Client(base_url=first.split()[-1], timeout=60) as client:
+                yield client
+        finally:
+            process.terminate()
+
+
+if __name__ == "__main__":
+    main()
