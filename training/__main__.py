@@ -1,4 +1,4 @@
-"""The command line: `python -m training train|export|evaluate|report|ablate|import-book`."""
+"""The command line: `python -m training train|export|evaluate|report|seeds|ablate|import-book`."""
 
 import sys
 from dataclasses import replace
@@ -23,6 +23,8 @@ from training.export import export as export_model
 from training.models.deep_cnn import Ensemble
 from training.report.log import read_log
 from training.report.page import write_report
+from training.seeds import best_on_validation, score_seeds
+from training.seeds import table as seeds_table
 from training.tasks import TASKS, Split, Task
 from training.train import current_commit
 from training.train import train as train_model
@@ -172,6 +174,24 @@ def import_book_command(
         with torch.inference_mode():
             correct = sum(int((model(x.float() / 255).argmax(1) == y).sum()) for x, y in test.batches(500))
         typer.echo(f"{correct:,} of {len(test):,} correct")
+
+
+@app.command()
+def seeds(
+    checkpoints: Annotated[list[Path], typer.Argument(help="Such as runs/digits-*/last.pt: of several seeds.")],
+    data: Data,
+    split: Annotated[str, typer.Option(help="What to report: train, val or test.")] = "test",
+    keep: Annotated[Path | None, typer.Option(help="Copy the one that is best on validation to this file.")] = None,
+) -> None:
+    """Score the exported networks of several seeds: mean, spread, and which is best on validation."""
+    scores = score_seeds(checkpoints, data, _split(split))
+    task, _ = Checkpoint.load(checkpoints[0]).restore()
+    typer.echo(seeds_table(scores, task.metric, split))
+    if keep is not None:
+        kept = Checkpoint.load(best_on_validation(scores).checkpoint)
+        kept.optimizer = kept.averaged_from = None
+        kept.save(keep)
+        typer.echo(f"kept {keep}")
 
 
 @app.command()

@@ -113,3 +113,32 @@ def test_wrong_names_are_explained(mnist: Path, tmp_path: Path) -> None:
     assert "no file" in _run("evaluate", tmp_path / "x.onnx", "--data", mnist)[1]
     (tmp_path / "x.onnx").write_bytes(b"no model")
     assert "cannot be opened" in _run("evaluate", tmp_path / "x.onnx", "--data", mnist)[1]
+
+
+def test_several_seeds_from_the_command_line(mnist: Path, tmp_path: Path) -> None:
+    paths, correct = [], []
+    validation, test = DIGITS.load(mnist, "val"), DIGITS.load(mnist, "test")
+    for seed in range(3):
+        torch.manual_seed(seed)
+        network = DIGITS.build().eval()
+        paths.append(tmp_path / f"{seed}.pt")
+        Checkpoint("digits", plain_config(DIGITS), 1, 1, seed, network.state_dict()).save(paths[-1])
+        with torch.inference_mode():
+            answers = [network(part.images.permute(0, 3, 1, 2) / 255).argmax(1) for part in (validation, test)]
+        correct.append(
+            [
+                (answer == part.targets).double().mean().item()
+                for answer, part in zip(answers, (validation, test), strict=True)
+            ]
+        )
+    code, output = _run("seeds", *paths, "--data", mnist, "--keep", tmp_path / "best.pt")
+    assert code == 0, output
+    best = int(np.argmax([on_validation for on_validation, _ in correct]))
+    lines = output.splitlines()
+    for seed, (on_validation, on_test) in enumerate(correct):
+        expected = [str(seed), f"{on_validation:.2%}", f"{on_test:.2%}", *(["chosen"] if seed == best else [])]
+        assert lines[1 + seed].split() == expected
+    values = np.array(correct)[:, 1]
+    assert lines[4] == f"accuracy, test: {values.mean():.2%} ± {values.std(ddof=1):.2%} over 3 seeds"
+    assert Checkpoint.load(tmp_path / "best.pt").seed == best
+    assert "different seeds" in _run("seeds", paths[0], paths[0], "--data", mnist)[1]
