@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.errors import ExportError
+from training.models.segnet import SegNet
 from training.tasks import Task
 
 Precision = Literal["fp32", "fp16"]
@@ -76,8 +77,8 @@ class ServedSegmenter(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Scale bytes to 0…1, run the network, and name the most probable class of every pixel."""
         pictures = images.permute(0, 3, 1, 2).to(self.dtype) / 255
-        labels: Tensor = self.model(pictures).argmax(dim=1).to(torch.uint8)
-        return labels
+        predicted = self.model.predict(pictures) if isinstance(self.model, SegNet) else self.model(pictures).argmax(1)
+        return predicted.to(torch.uint8)
 
 
 def export(

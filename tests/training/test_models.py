@@ -48,6 +48,16 @@ def test_segnet_answers_at_the_size_it_was_asked() -> None:
     assert model(torch.rand(2, 3, 16, 24)).shape == (2, 4, 16, 24)
 
 
+@pytest.mark.parametrize("block", [1, 2, 4])
+def test_segnet_names_the_most_probable_class_of_every_pixel(block: int) -> None:
+    torch.manual_seed(0)
+    config = SegNetConfig(classes=4, block=block, widths=(4, 8), encoder_blocks=(0,), decoder_blocks=(0,), dilations=())
+    model = SegNet(config).eval()
+    pictures = torch.rand(2, 3, 32, 48)
+    assert torch.equal(model.predict(pictures), model(pictures).argmax(1))
+    assert model.predict(pictures).min() < model.predict(pictures).max()
+
+
 @pytest.mark.parametrize(
     ("config", "weights"),
     # Four 7×7 convolutions of 64 channels; VGG-16's, whose published number is 14,714,688 with 4,224 biases.

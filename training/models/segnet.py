@@ -172,6 +172,22 @@ class SegNet(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Logits N×classes×H×W of pictures N×3×H×W."""
+        return F.pixel_shuffle(self._block_logits(pictures), self.config.block)
+
+    def predict(self, pictures: Tensor) -> Tensor:
+        """The most probable class of every pixel, int64 N×H×W, of pictures N×3×H×W.
+
+        The same as the maximum of `forward` over the classes, but pixels are put in their places after it, when they
+        are one number each.
+        """
+        logits = self._block_logits(pictures)
+        count, _, height, width = logits.shape
+        block = self.config.block
+        labels = logits.view(count, self.config.classes, block, block, height, width).argmax(dim=1)
+        return labels.permute(0, 3, 1, 4, 2).reshape(count, height * block, width * block)
+
+    def _block_logits(self, pictures: Tensor) -> Tensor:
+        """N×(classes · block²)×H/block×W/block: of each class the pixels of a block, row by row."""
         x = F.pixel_unshuffle((pictures - self.mean) / self.std, self.config.block)
         remembered: list[tuple[Tensor, Tensor]] = []
         for level in self.encoder:
@@ -182,4 +198,5 @@ class SegNet(nn.Module):
         for narrow, mix, (skip, positions) in reversed(list(zip(self.narrow, self.mix, remembered, strict=True))):
             x = max_unpool(narrow(x), positions)
             x = mix(x + skip if self.config.addition else x)
-        return F.pixel_shuffle(self.classifier(x), self.config.block)
+        logits: Tensor = self.classifier(x)
+        return logits
