@@ -97,20 +97,22 @@ def _grown(mask: BoolMap, radius: int) -> BoolMap:
 def distance_to(targets: BoolMap, limit: int) -> FloatMap:
     """For each pixel the Euclidean distance in pixels to the nearest set one of `targets`, at most `limit`.
 
-    Row by row, then down the columns (Felzenszwalb & Huttenlocher 2012), both cut off at `limit`.
+    Row by row, then down the columns (Felzenszwalb & Huttenlocher 2012), as far as any distance reaches.
     """
     height, width = targets.shape
-    padded = np.pad(targets, limit)
-    along = np.full((height + 2 * limit, width), limit, np.float32)
-    for step in range(limit - 1, -1, -1):  # nearer ones overwrite farther ones
-        left, right = padded[:, limit - step :][:, :width], padded[:, limit + step :][:, :width]
-        along[left | right] = step
-    squared = along * along
+    far = width + limit
+    places = np.arange(width, dtype=np.int32)
+    before = np.maximum.accumulate(np.where(targets, places, -far), axis=1)
+    after = np.minimum.accumulate(np.where(targets, places, 2 * far)[:, ::-1], axis=1)[:, ::-1]
+    along = np.minimum(np.minimum(places - before, after - places), limit).astype(np.float32)
+    squared = np.pad(along * along, ((limit, limit), (0, 0)), constant_values=limit * limit)
     best = squared[limit : limit + height].copy()
-    for step in range(1, limit):
+    step = 1
+    while step < limit and step * step < best.max():
         above, below = squared[limit - step :][:height], squared[limit + step :][:height]
         np.minimum(best, np.minimum(above, below) + step * step, out=best)
-    distance: FloatMap = np.sqrt(np.minimum(best, limit * limit))
+        step += 1
+    distance: FloatMap = np.sqrt(best)
     return distance
 
 

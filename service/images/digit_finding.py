@@ -15,7 +15,7 @@ from service.images.components import BoolMap, dilated
 from service.images.compositing import on_contrast
 from service.images.digit_rendering import BOX, FINE, is_mnist_form, render
 from service.images.filtering import FloatMap, box_of
-from service.images.ink import evenly_lit, ink_axis
+from service.images.ink import Direction, evenly_lit, ink_axis
 from service.images.ink_marks import Marks, find_marks
 from service.images.paper_sheet import sheet_inside
 
@@ -24,7 +24,8 @@ Box = tuple[int, int, int, int]
 _COARSE_LEAST, _COARSE_MOST = 128, 320  # longest side in pixels at which a digit is searched
 _WIDEST = (0.25, 0.07, 0.02)  # of that side: how wide strokes are taken to be before they are measured
 _SMALL = 0.3  # of that side: a digit that is smaller is searched anew from closer by
-_CLEAN, _HOPELESS = 0.05, 0.9  # doubt below which nothing else is tried, and above which there is no digit
+_BEYOND_DOUBT = 0.01  # doubt below which nothing else is tried at all: the wrong way it is above 0.3
+_CLEAN, _HOPELESS = 0.05, 0.9  # doubt below which no narrower strokes are tried, and above which there is no digit
 _HEAD_START = 0.06  # of doubt: narrow strokes are believed only where they are that much clearer than wide ones
 _MARGIN = 0.35  # of the digit's longer side, seen around it in the fine look
 _LEEWAY = 0.06  # of the digit's longer side: how far it may reach beyond what the coarse look saw of it
@@ -96,19 +97,7 @@ def _search(samples: FloatMap) -> Marks | None:
     best = None
     for _ in range(3):
         axis = ink_axis(samples)
-        if axis is None:
-            break
-        longest = max(samples.shape)
-        best = None
-        for share in _WIDEST:
-            tries = [find_marks(samples, way, share * longest) for way in (axis, -axis)]
-            found = [marks for marks in tries if marks]
-            if best is not None:
-                best = replace(best, doubt=best.doubt - _HEAD_START)
-                found.append(best)
-            best = min(found, key=lambda marks: marks.doubt, default=None)
-            if best is not None and best.doubt < _CLEAN:
-                break
+        best = None if axis is None else _clearest(samples, axis)
         if best is None:
             break
         if best.doubt >= _CLEAN:
@@ -119,6 +108,23 @@ def _search(samples: FloatMap) -> Marks | None:
             break
         samples = samples.copy()
         samples[~inside] = np.median(samples[inside], axis=0)
+    return best
+
+
+def _clearest(samples: FloatMap, axis: Direction) -> Marks | None:
+    """The marks of least doubt, of either direction and of wide strokes or narrow ones."""
+    best = None
+    for share in _WIDEST:
+        if best is not None:
+            best = replace(best, doubt=best.doubt - _HEAD_START)
+        for direction in (axis, -axis):
+            marks = find_marks(samples, direction, share * max(samples.shape))
+            if marks is not None and (best is None or marks.doubt < best.doubt):
+                best = marks
+            if best is not None and best.doubt < _BEYOND_DOUBT:
+                return best
+        if best is not None and best.doubt < _CLEAN:
+            return best
     return best
 
 
@@ -145,7 +151,7 @@ def _carried(mask: BoolMap, view: _View, other: _View) -> BoolMap:
 def _view(picture: Image.Image, box: Box, scale: float) -> _View:
     size = max(1, round((box[2] - box[0]) * scale)), max(1, round((box[3] - box[1]) * scale))
     resample = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
-    return _View(box, scale, np.asarray(picture.resize(size, resample, box), np.float32))
+    return _View(box, scale, np.asarray(picture.resize(size, resample, box, reducing_gap=2), np.float32))
 
 
 def _with_margin(box: Box, share: float, size: tuple[int, int]) -> Box:

@@ -44,8 +44,17 @@ def greatest(values: FloatMap, window: int) -> FloatMap:
     for axis in (0, 1):
         padding = [(0, 0), (0, 0)]
         padding[axis] = (radius, radius)
-        windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, padding, "edge"), window, axis)
-        values = windows.max(-1)
+        values = _greatest_ahead(np.pad(values, padding, "edge").swapaxes(0, axis), 2 * radius + 1).swapaxes(0, axis)
+    return values
+
+
+def _greatest_ahead(values: FloatMap, window: int) -> FloatMap:
+    """The greatest of each `window` successive rows, in steps that double; window-1 rows fewer."""
+    reached = 1
+    while reached < window:
+        step = min(reached, window - reached)
+        values = np.maximum(values[:-step], values[step:])
+        reached += step
     return values
 
 

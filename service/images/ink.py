@@ -20,6 +20,7 @@ LUMINANCE = np.array((0.299, 0.587, 0.114), np.float32)
 _DARK = 24.0  # added to the paper's brightness, so that noise on black does not count as contrast
 _LEAST_CONTRAST = 0.035  # of the paper's brightness: about 8 of 255 levels on white paper
 _UNEVEN = 0.04  # median departure from a smooth light, in logarithms of brightness, that paper stays below
+_BINS = 128  # of the histogram that inks are told apart in
 _GRID = 72  # longest side in pixels of the grid on which the paper is estimated
 
 
@@ -41,16 +42,16 @@ class InkMap:
 
 
 def ink_axis(samples: FloatMap) -> Direction | None:
-    """A unit vector in RGB along which ink and paper differ, either way; None when nothing stands out.
+    """A unit vector in RGB along which ink and paper differ, most likely from paper to ink; None: nothing stands out.
 
     The paper is what most of a wide neighbourhood looks like (a median); the ink is what differs from it most, more in
     the middle of the picture than at its border. `samples` are float32 height×width×3, 0…255.
     """
     height, width = samples.shape[:2]
     grid = Image.fromarray(np.clip(samples, 0, 255).astype(np.uint8)).resize(
-        (min(width, 48), min(height, 48)), Image.Resampling.BOX
+        (min(width, 32), min(height, 32)), Image.Resampling.BOX
     )
-    paper = np.asarray(grid.filter(ImageFilter.MedianFilter(25)), np.float32)
+    paper = np.asarray(grid.filter(ImageFilter.MedianFilter(17)), np.float32)
     contrast = _contrast(samples, resized(paper, height, width, Image.Resampling.BILINEAR), by_place=True)
     strength = np.abs(contrast).max(2)
     strong = strength > max(4 * _noise(contrast).max(), _LEAST_CONTRAST)
@@ -59,7 +60,9 @@ def ink_axis(samples: FloatMap) -> Direction | None:
     away = np.maximum(*np.meshgrid(np.abs(np.linspace(-1, 1, width)), np.abs(np.linspace(-1, 1, height))))
     weights = (1.1 - away[strong]) ** 2
     vectors = contrast[strong]
-    return np.linalg.eigh((vectors * weights[:, None]).T @ vectors)[1][:, -1].astype(np.float32)
+    axis = np.linalg.eigh((vectors * weights[:, None]).T @ vectors)[1][:, -1].astype(np.float32)
+    direction: Direction = axis if weights @ (vectors @ axis) > 0 else -axis
+    return direction
 
 
 def ink_map(samples: FloatMap, direction: Direction, stroke_width: float) -> InkMap:
@@ -118,15 +121,17 @@ def energy_threshold(amount: FloatMap) -> float:
     """
     top = float(np.percentile(amount, 99.9))
     top = max(top, 0.5 * float(amount.max()))
-    counts, edges = np.histogram(amount, bins=128, range=(0, max(top, 1e-6)))
-    levels = (edges[:-1] + edges[1:]) / 2
+    step = max(top, 1e-6) / _BINS
+    numbers = (amount[amount <= top] / np.float32(step)).astype(np.int32)
+    counts = np.bincount(np.minimum(numbers, _BINS - 1), minlength=_BINS)  # the top itself belongs to the last
+    levels = (np.arange(_BINS) + 0.5) * step
     weights = counts * levels
     below = np.cumsum(weights)
     sums = np.cumsum(weights * levels)
     above = below[-1] - below
     with np.errstate(divide="ignore", invalid="ignore"):
         between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(edges[int(np.nanargmax(np.nan_to_num(between))) + 1])
+    return (int(np.argmax(np.nan_to_num(between))) + 1) * step
 
 
 def _contrast(samples: FloatMap, paper: FloatMap, *, by_place: bool) -> FloatMap:
@@ -141,8 +146,9 @@ def _noise(values: FloatMap) -> npt.NDArray[np.float32]:
     """The standard deviation of pixel noise in each channel.
 
     From the median difference of neighbours, so that neither slopes nor a digit's edges count (for a Gaussian σ is
-    1.4826·MAD, and a difference has √2 times that).
+    1.4826·MAD, and a difference has √2 times that). Some of the rows are enough.
     """
+    values = values[:: max(1, len(values) // 100)]
     if values.shape[1] < 2:
         return np.zeros(values.shape[2], np.float32)
     return (1.0484 * np.median(np.abs(np.diff(values, axis=1)), (0, 1))).astype(np.float32)
