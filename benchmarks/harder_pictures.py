@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, measure, print."""
     options = _parser().parse_args(arguments)
     digits = _some_digits(options.data, options.digits, options.seed)
-    with _service(options.url) as client:
+    with running_service(options.url) as client:
         classifier = Classifier(client, options.model)
         scores = {}
         _say("| kind | correct | | refused |\n|---|---|---|---|")
@@ -141,7 +141,7 @@ def _say(line: str) -> None:
 
 
 @contextmanager
-def _service(url: str | None) -> Iterator[httpx.Client]:
+def running_service(url: str | None) -> Iterator[httpx.Client]:
     """A client of the service at `url`, or of one that is started here, on the CPU, for as long as it is needed."""
     if url is not None:
         with httpx.Client(base_url=url, timeout=60) as client:
