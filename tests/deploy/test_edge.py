@@ -1,0 +1,223 @@
+"""The edge's nginx configuration, run by a real nginx in front of replicas that are made here."""
+
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import ROOT
+
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed (Debian: apt install nginx-light)")
+
+
+class Replica(ThreadingHTTPServer):
+    """Answers what it was asked, and remembers how often; `status` 503 says that it is full."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.asked: list[dict[str, Any]] = []
+        self.status = 200
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Connections that nginx drops are its business."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Replica
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.asked.append({"path": self.path, "headers": dict(self.headers), "bytes": len(body)})
+        content = json.dumps({"replica": self.server.server_port, "bytes": len(body)}).encode()
+        self.send_response(self.server.status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = _answer  # noqa: N815 -- the base class's names
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is printed."""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def edge(folder: Path, replicas: list[int]) -> Iterator[int]:
+    """The committed configuration with other ports; yields the port it listens on."""
+    port = _free_port()
+    settings = folder / "settings"
+    shutil.copytree(ROOT / "deploy" / "edge", settings)
+    (settings / "listen.conf").write_text(f"listen 127.0.0.1:{port};")
+    (settings / "upstream.conf").write_text("".join(f"server 127.0.0.1:{replica};" for replica in replicas))
+    assert NGINX is not None
+    with (folder / "errors").open("w") as errors:
+        command = [NGINX, "-p", str(folder), "-c", str(settings / "nginx.conf")]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors) as process:
+            try:
+                _wait_for(port)
+                yield port
+            finally:
+                process.terminate()
+                assert process.wait(10) == 0
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)
+    pytest.fail("nginx does not listen")
+
+
+@pytest.fixture
+def replicas() -> Iterator[tuple[Replica, Replica]]:
+    pair = Replica(), Replica()
+    yield pair
+    for replica in pair:
+        replica.shutdown()
+        replica.server_close()
+
+
+@pytest.fixture
+def port(tmp_path: Path, replicas: tuple[Replica, Replica]) -> Iterator[int]:
+    with edge(tmp_path, [replica.server_port for replica in replicas]) as listening:
+        yield listening
+
+
+def _raw(port: int, data: bytes, timeout: float = 15) -> bytes:
+    """What comes back for `data`, until the connection is closed."""
+    received = b""
+    with socket.create_connection(("127.0.0.1", port), timeout) as connection:
+        with suppress(OSError):  # it may be closed before everything is sent
+            connection.sendall(data)
+        with suppress(ConnectionResetError):
+            while part := connection.recv(65536):
+                received += part
+    return received
+
+
+def _status(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+def test_requests_are_spread_and_told_where_they_came_from(port: int, replicas: tuple[Replica, Replica]) -> None:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        for _ in range(20):
+            assert client.post("/classify", content=b"x" * 1000).json()["bytes"] == 1000
+        client.get("/models", headers={"X-Request-ID": "mine", "X-Forwarded-For": "6.6.6.6"})
+    assert all(len(replica.asked) >= 5 for replica in replicas)
+    headers = next(each["headers"] for replica in replicas for each in replica.asked if each["path"] == "/models")
+    assert headers["X-Request-ID"] == "mine"
+    assert headers["X-Forwarded-For"] == "127.0.0.1"
+    assert headers["Host"] == f"127.0.0.1:{port}"
+    ids = {each["headers"]["X-Request-ID"] for replica in replicas for each in replica.asked}
+    assert len(ids) == 21
+
+
+def test_a_dead_or_full_replica_is_passed_over(port: int, replicas: tuple[Replica, Replica]) -> None:
+    first, second = replicas
+    first.status = 503
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        answers = [client.post("/segment", content=b"y" * 200_000) for _ in range(6)]
+        assert [answer.json() for answer in answers] == [{"replica": second.server_port, "bytes": 200_000}] * 6
+        first.shutdown()
+        first.server_close()
+        assert client.get("/readyz").json()["replica"] == second.server_port
+        second.status = 503
+        full = client.get("/readyz")
+        assert full.status_code == 503
+        second.shutdown()
+        second.server_close()
+        dead = client.get("/readyz")
+    assert dead.status_code == 503
+    assert dead.headers["content-type"] == "application/problem+json"
+    assert dead.headers["retry-after"] == "1"
+    assert dead.json()["status"] == 503
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400),  # no Host
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\nx", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx\r\n0\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 20_000 + b"\r\n", 431),
+        (b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000000\r\n\r\n", 413),
+    ],
+)
+def test_malformed_and_oversized_requests_end_here(
+    port: int, replicas: tuple[Replica, Replica], request_: bytes, status: int
+) -> None:
+    answer = _raw(port, request_)
+    assert _status(answer) == status
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"application/problem+json" in head
+    assert json.loads(body)["status"] == status
+    assert b"Connection: close" in head
+    assert not any(replica.asked for replica in replicas)
+
+
+def test_dripped_headers_are_cut_off(port: int) -> None:
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", port), 30) as connection:
+        connection.settimeout(0.25)
+        closed = False
+        for byte in b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: " + b"x" * 100:
+            try:
+                connection.sendall(bytes([byte]))
+                closed = connection.recv(1000) == b""
+            except TimeoutError:
+                continue
+            except OSError:
+                closed = True
+            if closed:
+                break
+    assert closed
+    assert time.monotonic() - started < 8
+
+
+def test_metrics_stay_inside(port: int, replicas: tuple[Replica, Replica]) -> None:
+    answer = httpx.get(f"http://127.0.0.1:{port}/metrics")
+    assert answer.status_code == 404
+    assert not any(replica.asked for replica in replicas)
+
+
+def test_one_address_cannot_hold_every_connection(port: int) -> None:
+    held = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(140)]
+    try:
+        for connection in held:  # each is in the middle of a body
+            connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
+        time.sleep(0.5)
+        answer = httpx.get(f"http://127.0.0.1:{port}/readyz")
+    finally:
+        for connection in held:
+            connection.close()
+    assert answer.status_code == 429
+    assert answer.json()["status"] == 429
