@@ -1,15 +1,24 @@
 # syntax=docker/dockerfile:1
 # The serving image: Python, onnxruntime with what CUDA needs from the package index, the service, the models.
-# No torch, no compiler. VARIANT=gpu (default) or cpu chooses the build of onnxruntime.
+# No torch, no compiler. VARIANT chooses the build of onnxruntime: gpu (CUDA 13, default), cuda12, or cpu.
 FROM python:3.11-slim-bookworm AS build
 ARG VARIANT=gpu
 WORKDIR /build
-COPY pyproject.toml README.md LICENSE ./
+COPY requirements/${VARIANT}.lock requirements.lock
 RUN python -m venv /opt/sightline \
-    && /opt/sightline/bin/pip install --no-cache-dir --disable-pip-version-check ".[${VARIANT}]" \
-    && /opt/sightline/bin/pip uninstall --yes --disable-pip-version-check sightline pip setuptools
+    && /opt/sightline/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
+        --only-binary=:all: -r requirements.lock \
+    && /opt/sightline/bin/pip uninstall --yes --disable-pip-version-check pip setuptools
 
 FROM python:3.11-slim-bookworm
+ARG VARIANT=gpu
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="sightline" \
+    org.opencontainers.image.description="REST inference: digits to /classify, street scenes to /segment" \
+    org.opencontainers.image.licenses="MIT" \
+    org.opencontainers.image.version="${VERSION}-${VARIANT}" \
+    org.opencontainers.image.revision="${REVISION}"
 ENV PATH=/opt/sightline/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
