@@ -64,12 +64,35 @@ async def test_top_k(client: httpx.AsyncClient) -> None:
     assert sum(guess["probability"] for guess in top) == pytest.approx(1, abs=1e-4)
 
 
+def stages_ms(response: httpx.Response) -> dict[str, float]:
+    stages = (stage.split(";dur=") for stage in response.headers["server-timing"].split(", "))
+    return {stage: float(ms) for stage, ms in stages}
+
+
 @pytest.mark.parametrize("output", ["json", "input"])
 async def test_every_answer_says_where_its_time_went(client: httpx.AsyncClient, output: str) -> None:
     response = await client.post(f"/classify?output={output}", content=digit_png(), headers=PNG)
-    stages = dict(stage.split(";dur=") for stage in response.headers["server-timing"].split(", "))
-    assert list(stages) == (["decode", "queue", "run", "draw"] if output == "json" else ["decode"])
-    assert all(float(ms) >= 0 for ms in stages.values())
+    stages = stages_ms(response)
+    assert list(stages) == [*(["decode", "queue", "run", "draw"] if output == "json" else ["decode"]), "total"]
+    assert all(ms >= 0 for ms in stages.values())
+    assert stages.pop("total") >= sum(stages.values())
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "status", "stages"),
+    [
+        ("/classify", grey_png(255, (100, 100)), 422, ["decode", "total"]),
+        ("/segment", b"no picture", 415, ["decode", "total"]),
+        ("/classify?model=none", digit_png(), 404, ["total"]),
+        ("/classify?top_k=0", digit_png(), 422, ["total"]),
+    ],
+)
+async def test_a_refusal_says_so_too(
+    client: httpx.AsyncClient, path: str, content: bytes, status: int, stages: list[str]
+) -> None:
+    response = await client.post(path, content=content, headers=PNG)
+    assert response.status_code == status
+    assert list(stages_ms(response)) == stages
 
 
 async def test_the_picture_that_the_network_saw(client: httpx.AsyncClient) -> None:
@@ -130,6 +153,12 @@ async def test_several_streets(client: httpx.AsyncClient) -> None:
 async def test_a_wrong_parameter_is_named(client: httpx.AsyncClient, path: str, parameter: str) -> None:
     response = await client.post(path, content=digit_png(), headers=PNG)
     problem(response, 422, "invalid-request", f"{parameter}: ")
+
+
+async def test_of_a_parameter_that_comes_twice_the_last_one_counts(client: httpx.AsyncClient) -> None:
+    path = f"/classify?output=gif&output=json&unknown={'x' * 500}&top_k=2&top_k=1"
+    response = await client.post(path, content=digit_png(), headers=PNG)
+    assert len(response.json()["results"][0]["top"]) == 1
 
 
 @pytest.mark.parametrize(
