@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.batching import Batcher
@@ -159,6 +159,7 @@ class World:
         assert not self.never.intersection(run)
 
 
+@settings(deadline=None)
 @given(steps, ends, st.integers(1, 5), st.sampled_from([0.0, 0.0, 700.0]))
 def test_every_caller_gets_one_outcome(
     taken: list[Submit | Leave | EndRun | Pass | Turn],
