@@ -18,6 +18,7 @@ from service.models import open_engines, start_models
 from service.pipeline import Pipeline
 from service.providers import available_cores
 from service.settings import Settings
+from service.timings import Timings
 from service.workers import Workers
 
 PROBLEM_URN = "urn:sightline:problem:"
@@ -78,6 +79,10 @@ def create_app(settings: Settings, on_death: Callable[[], None] = lambda: None) 
         summary="Digits to /classify, street scenes to /segment.",
         description=_describe_problems(),
         lifespan=lifespan,
+        routes=[
+            *routes.pictures.router.routes,
+            *routes.status.router.routes,
+        ],  # as they are: included, each is found twice
         redirect_slashes=False,
     )
     app.add_middleware(UnreadBodyMiddleware)
@@ -85,45 +90,45 @@ def create_app(settings: Settings, on_death: Callable[[], None] = lambda: None) 
     app.add_exception_handler(RequestValidationError, _answer_invalid_parameter)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(Exception, _answer_unforeseen)
-    app.include_router(routes.pictures.router)
-    app.include_router(routes.status.router)
     return app
 
 
-def problem(kind: ProblemKind, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """An RFC 9457 answer."""
+def problem(request: Request, kind: ProblemKind, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """An RFC 9457 answer; to a picture, with the time that it took."""
     body = {"type": PROBLEM_URN + kind.name, "title": kind.title, "status": kind.status, "detail": detail}
     response = Response(orjson.dumps(body), kind.status, headers, "application/problem+json")
     if kind.status == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    timings: Timings | None = getattr(request.state, "timings", None)
+    if timings is not None:
+        response.headers["Server-Timing"] = timings.header()
     return response
 
 
-async def _answer_error(_: Request, error: Exception) -> Response:
+async def _answer_error(request: Request, error: Exception) -> Response:
     kind = next(PROBLEMS[cls] for cls in type(error).__mro__ if cls in PROBLEMS)
     # Nothing of a body that stalled will be read, so there is no next request on its connection.
     headers = {"Connection": "close"} if kind.status in {408, 413} else None
-    return problem(kind, str(error), headers)
+    return problem(request, kind, str(error), headers)
 
 
-async def _answer_invalid_parameter(_: Request, error: Exception) -> Response:
+async def _answer_invalid_parameter(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     faults = [f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors()]
-    return problem(PROBLEMS[errors.InvalidRequestError], "; ".join(faults))
+    return problem(request, PROBLEMS[errors.InvalidRequestError], "; ".join(faults))
 
 
-async def _answer_http_error(_: Request, error: Exception) -> Response:
+async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     kind = ProblemKind(status.value, status.phrase.lower().replace(" ", "-"), status.phrase)
     detail = _HTTP_DETAILS.get(status.value, error.detail)
-    return problem(kind, detail, error.headers)
+    return problem(request, kind, detail, error.headers)
 
 
-async def _answer_unforeseen(_: Request, __: Exception) -> Response:
-    return problem(
-        ProblemKind(500, "internal-error", "Internal error"), "The service failed. The details are in its log."
-    )
+async def _answer_unforeseen(request: Request, _: Exception) -> Response:
+    kind = ProblemKind(500, "internal-error", "Internal error")
+    return problem(request, kind, "The service failed. The details are in its log.")
 
 
 _HTTP_DETAILS = {

@@ -6,33 +6,60 @@ Knows asyncio and the service's errors, and nothing of arrays, networks or HTTP.
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from service.errors import DeadlineExceededError, InferenceError, OverloadedError, SightlineError, UnavailableError
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
+_STOPPED = "The service stopped before this was answered."
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[Out]):
-    """One item's output, the seconds it waited for its batch, and the seconds its batch ran."""
+    """One item's output, the seconds it waited for its batch to run, and the seconds its batch ran."""
 
     output: Out
     queue_s: float
     run_s: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Entry(Generic[In, Out]):
     item: In
     future: asyncio.Future[Answer[Out]]
     submitted_at: float
+    deadline: float
+
+
+@dataclass(slots=True, eq=False)
+class _Batch(Generic[In, Out]):
+    entries: list[_Entry[In, Out]]
+    handed_at: float
+
+
+class Places:
+    """Room in a batcher's queue, kept for items that are still being made ready. See `Batcher.reserve`."""
+
+    def __init__(self, batcher: "Batcher[Any, Any]", count: int) -> None:
+        self._batcher = batcher
+        self.count = count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Let others have the room. Idempotent."""
+        self._batcher.reserved -= self.count
+        self.count = 0
 
 
 class Batcher(Generic[In, Out]):
@@ -41,11 +68,13 @@ class Batcher(Generic[In, Out]):
     It never waits while `run` is idle and never polls: it blocks for a first item, takes what is queued up to
     `max_batch_size`, and only where `max_wait_ms` is set waits that long, from the first item, for a batch to fill.
 
-    `run` gets 1 … `max_batch_size` items and must return as many outputs in the same order. What it raises goes to
-    the items of that batch alone, except `UnavailableError`, by which it says that it will never answer again: then
-    everything that waits fails too, and so does `healthy`.
+    `run` gets 1 … `max_batch_size` items and must return as many outputs in the same order. While one batch runs it is
+    called for a second, so that it can make that one ready: but only once that batch is full, since one that is not
+    may still grow, and not where batches are of one item, which leaves nothing to gather. Batches are answered in the
+    order of the calls. What a call raises goes to the items of that batch alone, except `UnavailableError`, by which
+    `run` says that it will never answer again: then everything that waits fails too, and so does `healthy`.
 
-    All methods belong to the event loop that `start` was called on.
+    All methods belong to the event loop that `start` was called on. `clock` counts seconds.
     """
 
     def __init__(
@@ -56,27 +85,35 @@ class Batcher(Generic[In, Out]):
         max_queue_size: int,
         max_wait_ms: float = 0.0,
         on_death: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.perf_counter,  # an event loop's own may tick in milliseconds
     ) -> None:
         self.max_batch_size = max_batch_size
         self.max_queue_size = max_queue_size
+        self.reserved = 0
         self._run = run
         self._max_wait_s = max_wait_ms / 1000
         self._on_death = on_death
-        self._queue: deque[_Entry[In, Out]] = deque()
-        self._arrival = asyncio.Event()
+        self._clock = clock
+        self._queue: OrderedDict[_Entry[In, Out], None] = (
+            OrderedDict()
+        )  # first in, first out; who leaves is out at once
+        self._running: OrderedDict[asyncio.Future[Sequence[Out]], _Batch[In, Out]] = OrderedDict()
+        self._max_running = 1 if max_batch_size == 1 else 2
+        self._last_end = 0.0
+        self._change = asyncio.Event()
         self._idle = asyncio.Event()
-        self._idle.set()
         self._loop_task: asyncio.Task[None] | None = None
+        self._lost: UnavailableError | None = None
         self._closing = False
 
     @property
     def healthy(self) -> bool:
         """Whether items are being taken and batches formed."""
-        return self._loop_task is not None and not self._loop_task.done() and not self._closing
+        return self._loop_task is not None and not self._loop_task.done() and not self._closing and self._lost is None
 
     @property
     def queue_size(self) -> int:
-        """How many items wait for a batch, those included whose callers have left."""
+        """How many items wait for a batch."""
         return len(self._queue)
 
     def start(self) -> None:
@@ -93,20 +130,33 @@ class Batcher(Generic[In, Out]):
         """
         if not self.healthy:
             raise UnavailableError("The service is not answering at the moment: it is stopping, or its engine failed.")
-        if len(self._queue) + count > self.max_queue_size:
-            self._queue = deque(entry for entry in self._queue if not entry.future.done())
-            if len(self._queue) + count > self.max_queue_size:
-                raise OverloadedError("Too many pictures are waiting for this model. Try again in a moment.")
+        if len(self._queue) + self.reserved + count > self.max_queue_size:
+            raise OverloadedError("Too many pictures are waiting for this model. Try again in a moment.")
+
+    def reserve(self, count: int) -> Places:
+        """Keep room for `count` items until they are submitted or the returned context ends.
+
+        What items cost to make ready is then never spent on those that the queue would refuse.
+
+        Raises:
+            UnavailableError, OverloadedError: as `check_room`.
+        """
+        self.check_room(count)
+        self.reserved += count
+        return Places(self, count)
 
     async def submit(self, item: In, *, timeout_s: float) -> Answer[Out]:
         """Like `submit_many`, for one item."""
         (answer,) = await self.submit_many([item], timeout_s=timeout_s)
         return answer
 
-    async def submit_many(self, items: Sequence[In], *, timeout_s: float) -> list[Answer[Out]]:
+    async def submit_many(
+        self, items: Sequence[In], *, timeout_s: float, places: Places | None = None
+    ) -> list[Answer[Out]]:
         """Queue all `items` or none, and wait for their answers, which come in the order of the items.
 
-        A caller that is cancelled takes its items with it: those not yet in a batch are never run.
+        `places` is the room that was kept for them. A caller that is cancelled takes its items with it: those not yet
+        in a batch are never run, and neither are those whose time is over.
 
         Raises:
             OverloadedError: no room for all of them; nothing was queued.
@@ -114,21 +164,21 @@ class Batcher(Generic[In, Out]):
             DeadlineExceededError: not all were answered within `timeout_s`.
             InferenceError: `run` failed on a batch that one of them was in, or whatever error `run` raised itself.
         """
+        if places is not None:
+            places.give_back()
         self.check_room(len(items))
         loop = asyncio.get_running_loop()
-        now = time.perf_counter()  # an event loop's own clock may tick in milliseconds
-        entries: list[_Entry[In, Out]] = [_Entry(item, loop.create_future(), now) for item in items]
-        self._queue.extend(entries)
-        self._arrival.set()
+        now = self._clock()
+        entries: list[_Entry[In, Out]] = [_Entry(item, loop.create_future(), now, now + timeout_s) for item in items]
+        self._queue.update(dict.fromkeys(entries))
+        self._change.set()
+        deadline = loop.call_later(timeout_s, _expire, entries)
         try:
-            async with asyncio.timeout(timeout_s) as deadline:
-                return [await entry.future for entry in entries]
-        except TimeoutError:
-            if not deadline.expired():
-                raise
-            raise DeadlineExceededError(f"No answer within {timeout_s:g} s.") from None
+            return [await entry.future for entry in entries]
         finally:
+            deadline.cancel()
             for entry in entries:
+                self._queue.pop(entry, None)
                 if not entry.future.done():
                     entry.future.cancel()
                 elif not entry.future.cancelled():
@@ -139,11 +189,11 @@ class Batcher(Generic[In, Out]):
         self._closing = True
         if self._loop_task is None:
             return
-        if self._queue or not self._idle.is_set():
+        if self._queue or self._running:
+            self._idle.clear()
+            self._change.set()  # a batch that waits to fill waits no longer
             try:
                 async with asyncio.timeout(grace_s):
-                    self._idle.clear()
-                    self._arrival.set()  # the loop looks around, and says idle once nothing is queued or running
                     await self._idle.wait()
             except TimeoutError:
                 logger.warning("%d waiting items were not answered within the grace time", len(self._queue))
@@ -151,69 +201,110 @@ class Batcher(Generic[In, Out]):
         await asyncio.wait([self._loop_task])
 
     async def _form_batches(self) -> None:
-        while True:
-            if not self._queue:
-                self._idle.set()
-                self._arrival.clear()
-                await self._arrival.wait()
+        while self._lost is None:
+            self._change.clear()
+            wait_s = self._seconds_until_due()
+            if wait_s == 0:
+                if batch := self._take_batch():
+                    self._start_run(batch)
                 continue
-            self._idle.clear()
-            if self._max_wait_s:
-                await self._wait_for_more()
-            if batch := self._take_batch():
-                await self._run_batch(batch)
+            if not self._queue and not self._running:
+                self._idle.set()
+            await self._wait_for_change(wait_s)
+        raise self._lost
 
-    async def _wait_for_more(self) -> None:
-        """Wait until a full batch is queued or `max_wait_ms` have passed since its first item came."""
+    def _seconds_until_due(self) -> float | None:
+        """How long to wait before a batch is taken from the queue; None: until something changes."""
+        if not self._queue or len(self._running) == self._max_running:
+            return None
+        if len(self._queue) >= self.max_batch_size:
+            return 0
+        if self._running:
+            return None
+        if not self._max_wait_s or self._closing:
+            return 0
+        first = next(iter(self._queue))
+        return max(0, first.submitted_at + self._max_wait_s - self._clock())
+
+    async def _wait_for_change(self, seconds: float | None) -> None:
+        """Wait for items to come, a batch to end, or `close`, for at most `seconds`."""
+        if seconds is None:
+            await self._change.wait()
+            return
         try:
-            waited_s = time.perf_counter() - self._queue[0].submitted_at
-            async with asyncio.timeout(self._max_wait_s - waited_s):
-                while len(self._queue) < self.max_batch_size and not self._closing:
-                    self._arrival.clear()
-                    await self._arrival.wait()
+            async with asyncio.timeout(seconds):
+                await self._change.wait()
         except TimeoutError:
             pass
 
     def _take_batch(self) -> list[_Entry[In, Out]]:
-        batch: list[_Entry[In, Out]] = []
-        while self._queue and len(batch) < self.max_batch_size:
-            entry = self._queue.popleft()
-            if not entry.future.done():  # else its caller has left or its deadline has passed
-                batch.append(entry)
-        return batch
+        now = self._clock()
+        entries: list[_Entry[In, Out]] = []
+        while self._queue and len(entries) < self.max_batch_size:
+            entry, _ = self._queue.popitem(last=False)
+            if entry.deadline <= now:
+                _expire([entry])  # the event loop was too busy to do so
+            if not entry.future.done():  # else its caller is about to leave
+                entries.append(entry)
+        return entries
 
-    async def _run_batch(self, batch: list[_Entry[In, Out]]) -> None:
-        started_at = time.perf_counter()
+    def _start_run(self, entries: list[_Entry[In, Out]]) -> None:
         try:
-            outputs = await self._run([entry.item for entry in batch])
-            if len(outputs) != len(batch):
-                raise InferenceError(f"{len(batch)} items went in and {len(outputs)} outputs came out")  # noqa: TRY301
-        except asyncio.CancelledError:
-            _fail(batch, UnavailableError("The service stopped before this was answered."))
-            raise
-        except UnavailableError as error:
-            _fail(batch, error)
-            raise
-        except Exception as error:
-            logger.exception("a batch of %d failed", len(batch))
-            _fail(batch, error if isinstance(error, SightlineError) else InferenceError("The network failed."))
+            future: asyncio.Future[Sequence[Out]] = asyncio.ensure_future(self._run([entry.item for entry in entries]))
+        except Exception as error:  # noqa: BLE001 - as if it were raised later
+            future = asyncio.get_running_loop().create_future()
+            future.set_exception(error)
+        self._running[future] = _Batch(entries, self._clock())
+        future.add_done_callback(self._on_run_end)
+
+    def _on_run_end(self, future: "asyncio.Future[Sequence[Out]]") -> None:
+        batch = self._running.pop(future)
+        started_at, self._last_end = max(batch.handed_at, self._last_end), self._clock()
+        self._change.set()
+        try:
+            outputs = self._outputs(future, len(batch.entries))
+        except SightlineError as error:
+            _fail(batch.entries, error)
             return
-        run_s = time.perf_counter() - started_at
-        for entry, output in zip(batch, outputs, strict=True):
+        run_s = self._last_end - started_at
+        for entry, output in zip(batch.entries, outputs, strict=True):
             if not entry.future.done():
                 entry.future.set_result(Answer(output, started_at - entry.submitted_at, run_s))
 
+    def _outputs(self, future: "asyncio.Future[Sequence[Out]]", count: int) -> Sequence[Out]:
+        """What a run that ended gave; raises what its items are to be failed with."""
+        try:
+            outputs = future.result()
+            if len(outputs) != count:
+                raise InferenceError(f"{count} items went in and {len(outputs)} outputs came out")  # noqa: TRY301
+        except asyncio.CancelledError:
+            raise UnavailableError(_STOPPED) from None
+        except UnavailableError as error:
+            self._lost = error
+            raise
+        except Exception as error:
+            logger.exception("a batch of %d failed", count)
+            raise error if isinstance(error, SightlineError) else InferenceError("The network failed.") from error
+        return outputs
+
     def _on_loop_end(self, task: "asyncio.Task[None]") -> None:
         """Whatever ended the loop, nobody keeps waiting for it."""
-        self._idle.set()
-        _fail(self._queue, UnavailableError("The service stopped before this was answered."))
+        _fail(self._queue, UnavailableError(_STOPPED))
         self._queue.clear()
+        for future, batch in self._running.items():
+            _fail(batch.entries, UnavailableError(_STOPPED))
+            future.cancel()
+        self._idle.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("the batch loop ended", exc_info=None if isinstance(error, UnavailableError) else error)
             self._on_death()
 
 
-def _fail(entries: Sequence[_Entry[In, Out]] | deque[_Entry[In, Out]], error: SightlineError) -> None:
+def _expire(entries: Iterable[_Entry[In, Out]]) -> None:
+    _fail(entries, DeadlineExceededError("There was no answer in time."))
+
+
+def _fail(entries: Iterable[_Entry[In, Out]], error: SightlineError) -> None:
     for entry in entries:
         if not entry.future.done():
             entry.future.set_exception(error)

@@ -1,8 +1,9 @@
 """Request bodies: read within their limits, and dealt with where nobody reads them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Self
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,14 +24,9 @@ class BodyBudget:
         self.max_bytes = max_bytes
         self.used_bytes = 0
 
-    @contextmanager
-    def hold(self) -> Iterator["BodyHold"]:
-        """One request's share, which grows as its body arrives and is given back at the end."""
-        hold = BodyHold(self)
-        try:
-            yield hold
-        finally:
-            self.used_bytes -= hold.held_bytes
+    def hold(self) -> "BodyHold":
+        """One request's share, a context in which it grows as its body arrives, and at whose end it is given back."""
+        return BodyHold(self)
 
 
 class BodyHold:
@@ -38,6 +34,13 @@ class BodyHold:
 
     def __init__(self, budget: BodyBudget) -> None:
         self._budget = budget
+        self.held_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._budget.used_bytes -= self.held_bytes
         self.held_bytes = 0
 
     def add(self, count: int) -> None:
@@ -98,10 +101,11 @@ class UnreadBodyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "http" or not _announces_body(Headers(scope=scope)):
+        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        if not _announces_body(headers):
             await self._app(scope, receive, send)
             return
-        body = _Body(Headers(scope=scope), receive)
+        body = _Body(headers, receive)
 
         async def send_and_discard(message: Message) -> None:
             if message["type"] == "http.response.start" and not body.ended:

@@ -4,60 +4,48 @@ Whatever a request asks for, it goes through `Pipeline.receive`, which bounds it
 answer it; `answers` says what is made of the outcome.
 """
 
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from service.batching import Answer
+from service.batching import Answer, Places
 from service.bodies import BodyBudget, read_body
 from service.errors import BodyTimeoutError, DeadlineExceededError, InvalidRequestError
 from service.images import Prepared, decode
-from service.in_flight import InFlight
+from service.in_flight import InFlight, RequestLife
 from service.manifest import Manifest, Task
 from service.models import Model, Models
 from service.preparing import prepare_uploads
 from service.settings import Settings
+from service.timings import Timings
 from service.uploads import Upload, read_uploads
 from service.workers import Workers
+
+TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+"""By which a client says how long it will wait, in whole milliseconds from the moment its request came."""
 
 _DRAW_INLINE_PIXELS = 16_384  # drawing fewer takes about as long as the hop to a thread that would do it
 
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Timings:
-    """Milliseconds that a request spent in each stage; of several pictures, the one that took longest."""
-
-    stages_ms: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        """Time a block of an asynchronous function, what it waits for included."""
-        started_at = time.perf_counter()
-        yield
-        self.stages_ms[stage] = (time.perf_counter() - started_at) * 1000
-
-    def header(self) -> str:
-        """The value of `Server-Timing`."""
-        return ", ".join(f"{stage};dur={ms:.3f}" for stage, ms in self.stages_ms.items())
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One request's pictures, on their way to one model."""
+    """One request's pictures, on their way to one model, in whose queue there are `places` for them."""
 
     model: Model
     uploads: list[Upload]
     timings: Timings
+    life: RequestLife
+    places: Places
 
     @property
     def manifest(self) -> Manifest:
@@ -91,20 +79,27 @@ class Pipeline:
         return self.models.healthy and not self.in_flight.draining
 
     @asynccontextmanager
-    async def receive(self, request: Request, task: Task, model_name: str | None) -> AsyncIterator[Job]:
+    async def receive(
+        self, request: Request, task: Task, model_name: str | None, timings: Timings
+    ) -> AsyncIterator[Job]:
         """Admit a request, read its pictures, and keep its deadline until the block ends.
 
-        Whether there is room is asked before the body is read, so that under load a refusal costs nothing.
+        Whether there is room is asked before the body is read, so that under load a refusal costs nothing. Room is
+        taken once it has been, when the number of pictures is known, and before they are decoded: a body that stalls
+        keeps nobody out, and nothing is decoded to be refused.
 
         Raises:
             SightlineError: whichever of the limits it breaks.
         """
         settings = self._settings
+        asked_s = _asked_timeout_s(request.headers)
         model = self.models.find(task, model_name)
         model.batcher.check_room()
         self._workers.check_room()
         with self._budget.hold() as hold:
             async with self.in_flight.request() as life:
+                if asked_s is not None:
+                    life.cap(asked_s, DeadlineExceededError(f"No answer within the {asked_s:g} s that you asked for."))
                 life.limit(
                     settings.body_timeout_s,
                     BodyTimeoutError(f"The body did not arrive within {settings.body_timeout_s:g} s."),
@@ -116,7 +111,8 @@ class Pipeline:
                     DeadlineExceededError(f"No answer within {settings.request_timeout_s:g} s."),
                 )
                 life.watch_client(request.receive)
-                yield Job(model, uploads, Timings())
+                with model.batcher.reserve(len(uploads)) as places:
+                    yield Job(model, uploads, timings, life, places)
 
     async def prepare(self, job: Job) -> list[Prepared]:
         """Decode and prepare every picture.
@@ -134,9 +130,12 @@ class Pipeline:
         Raises:
             SightlineError: see `Batcher.submit_many`.
         """
-        answers: list[Answer[NDArray[Any]]] = await job.model.batcher.submit_many(
-            [each.pixels for each in prepared], timeout_s=self._settings.request_timeout_s
-        )
+        try:
+            answers: list[Answer[NDArray[Any]]] = await job.model.batcher.submit_many(
+                [each.pixels for each in prepared], timeout_s=job.life.remaining_s, places=job.places
+            )
+        except DeadlineExceededError:
+            raise job.life.error from None  # at the same moment, and says what the limit was
         job.timings.stages_ms["queue"] = max(answer.queue_s for answer in answers) * 1000
         job.timings.stages_ms["run"] = max(answer.run_s for answer in answers) * 1000
         return [answer.output for answer in answers]
@@ -160,3 +159,19 @@ class Pipeline:
         await self.in_flight.drain(grace_s)
         await self.models.close(grace_s=0)
         self._workers.close()
+
+
+def _asked_timeout_s(headers: Headers) -> float | None:
+    """What `TIMEOUT_HEADER` asks for.
+
+    Raises:
+        InvalidRequestError: it is no positive whole number.
+    """
+    asked = headers.get(TIMEOUT_HEADER)
+    if asked is None:
+        return None
+    if not (asked.isascii() and asked.isdigit()) or int(asked[:18]) == 0:
+        raise InvalidRequestError(
+            f"{TIMEOUT_HEADER}: a whole number of milliseconds is expected, at least 1, and not {asked[:50]!r}."
+        )
+    return int(asked[:18]) / 1000

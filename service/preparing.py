@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from PIL import Image
 
 from service.errors import SightlineError
-from service.images import PictureLimits, Prepared, decode, prepare, read_header
+from service.images import PictureLimits, Prepared, decode, prepare
+from service.images.decoding import check_header, decode_reduced
 from service.images.digit_rendering import is_mnist_form
+from service.images.filtering import box_of
 from service.manifest import Manifest
 from service.uploads import Upload
 from service.workers import Workers
@@ -17,6 +20,7 @@ from service.workers import Workers
 # About a millisecond of decoding. Below it a thread hop costs as much as the work it would move.
 _INLINE_PIXELS = 16_384
 _INLINE_BYTES = 65_536  # few pixels can come in many bytes, all of which are looked at
+_WORTH_A_HOP = _INLINE_PIXELS + 1
 
 
 async def prepare_uploads(
@@ -24,19 +28,39 @@ async def prepare_uploads(
 ) -> list[Prepared]:
     """Decode and prepare every picture of a request, in order.
 
+    The headers of all are checked before the first is decoded: a request that will be refused costs little.
+
     Raises:
         SightlineError: of one that is no usable picture; where there are several the message names it.
         OverloadedError: too many pictures wait to be decoded.
     """
-    costs = [_cost(upload, manifest) for upload in uploads]
-    if sum(costs) <= _INLINE_PIXELS and sum(len(upload.data) for upload in uploads) <= _INLINE_BYTES:
-        prepared = _prepare_here(uploads, manifest, limits)
-        if prepared is not None:
-            return prepared
+    if sum(len(upload.data) for upload in uploads) <= _INLINE_BYTES:
+        costs = _check_headers(uploads, manifest, limits)
+        if sum(costs) <= _INLINE_PIXELS:
+            prepared = _prepare_here(uploads, manifest, limits)
+            if prepared is not None:
+                return prepared
+    elif len(uploads) == 1:
+        costs = [_WORTH_A_HOP]  # decoding it begins with its header
+    else:
+        workers.check_room()
+        (costs,) = await workers.run_all([partial(_check_headers, uploads, manifest, limits)])
     groups = _groups(costs)
     workers.check_room(len(groups))
     calls = [partial(_prepare_group, uploads, group, manifest, limits) for group in groups]
     return [each for group in await workers.run_all(calls) for each in group]
+
+
+def _check_headers(uploads: Sequence[Upload], manifest: Manifest, limits: PictureLimits) -> list[int]:
+    """For each picture the pixels to decode, or, for what has to be looked at longer, enough to be worth a hop."""
+    size = (manifest.input.width, manifest.input.height)
+    costs = []
+    for index, upload in enumerate(uploads):
+        with _naming(uploads, index):
+            header = check_header(upload.data, limits)
+        as_it_is = (header.width, header.height) == size and len(upload.data) <= _INLINE_BYTES
+        costs.append(header.pixels if as_it_is else max(header.pixels, _WORTH_A_HOP))
+    return costs
 
 
 def _prepare_here(uploads: Sequence[Upload], manifest: Manifest, limits: PictureLimits) -> list[Prepared] | None:
@@ -44,11 +68,27 @@ def _prepare_here(uploads: Sequence[Upload], manifest: Manifest, limits: Picture
     prepared = []
     for index, upload in enumerate(uploads):
         with _naming(uploads, index):
-            picture = decode(upload.data, limits)
-            if not _needs_no_work(picture, manifest):
-                return None
-            prepared.append(prepare(picture, manifest.input, manifest.preparation))
+            each = _as_it_is(decode(upload.data, limits), manifest)
+        if each is None:
+            return None
+        prepared.append(each)
     return prepared
+
+
+def _as_it_is(picture: Image.Image, manifest: Manifest) -> Prepared | None:
+    """What `prepare` gives, where that is no more than a copy.
+
+    Else None: resizing takes milliseconds, and looking for a digit tens of them.
+    """
+    if picture.size != (manifest.input.width, manifest.input.height) or picture.mode not in {"L", "RGB"}:
+        return None
+    if manifest.preparation != "mnist-digit":
+        return prepare(picture, manifest.input, manifest.preparation)
+    grey = np.asarray(picture if picture.mode == "L" else picture.convert("L"))
+    for candidate in (grey, 255 - grey):
+        if is_mnist_form(candidate):
+            return Prepared(candidate[:, :, None], picture.width, picture.height, box_of(candidate > 0))
+    return None
 
 
 def _prepare_group(
@@ -57,32 +97,18 @@ def _prepare_group(
     prepared = []
     for index in group:
         with _naming(uploads, index):
-            picture = decode(uploads[index].data, limits)
-            prepared.append(prepare(picture, manifest.input, manifest.preparation))
+            prepared.append(_prepare(uploads[index], manifest, limits))
     return prepared
 
 
-def _needs_no_work(picture: Image.Image, manifest: Manifest) -> bool:
-    """Whether preparing is no more than a copy. Resizing takes milliseconds, and looking for a digit tens of them."""
-    if picture.size != (manifest.input.width, manifest.input.height) or picture.mode not in {"L", "RGB"}:
-        return False
-    if manifest.preparation != "mnist-digit":
-        return True
-    grey = np.asarray(picture.convert("L"))
-    return is_mnist_form(grey) or is_mnist_form(255 - grey)
-
-
-def _cost(upload: Upload, manifest: Manifest) -> int:
-    """Pixels to decode, as the header promises; for what has to be looked at longer, enough to be worth a hop."""
-    if len(upload.data) > _INLINE_BYTES:
-        return _INLINE_PIXELS + 1
-    try:
-        header = read_header(upload.data)
-    except SightlineError:
-        return 0  # decoding says what is wrong with it
-    if (header.width, header.height) != (manifest.input.width, manifest.input.height):
-        return max(header.pixels, _INLINE_PIXELS + 1)
-    return header.pixels
+def _prepare(upload: Upload, manifest: Manifest, limits: PictureLimits) -> Prepared:
+    if manifest.preparation == "mnist-digit":  # which looks closely at a part of the picture
+        return prepare(decode(upload.data, limits), manifest.input, manifest.preparation)
+    picture, (width, height) = decode_reduced(upload.data, limits, (manifest.input.width, manifest.input.height))
+    # On 26 CamVid frames as 1920×1080 JPEGs: 48.6% mean IoU instead of 48.8%, in 55% of the time to decode and prepare;
+    # 96.7% of labels agree, as they do with those of the same frames saved at quality 85 instead of 90.
+    prepared = prepare(picture, manifest.input, manifest.preparation)
+    return replace(prepared, width=width, height=height, region=(0, 0, width, height))
 
 
 def _groups(costs: Sequence[int]) -> list[range]:

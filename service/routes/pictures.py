@@ -6,18 +6,31 @@ They take the bare `Request`: FastAPI would read a declared body before a full s
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.answers import ClassifyOutput, Reply, SegmentOutput, classify, segment
-from service.pipeline import Timings
-from service.routes.state import SharedPipeline
+from service.pipeline import TIMEOUT_HEADER
+from service.routes.direct import DirectRoute
+from service.routes.state import pipeline_of
 from service.schemas import ClassifyAnswer, Problem, SegmentAnswer
+from service.timings import Timings
 from service.uploads import FIELD
 
-router = APIRouter(tags=["pictures"])
+router = APIRouter(tags=["pictures"], route_class=DirectRoute)
 
 _BINARY = {"type": "string", "format": "binary"}
 _PNG: dict[str, Any] = {"image/png": {"schema": _BINARY}}
 _PICTURES: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": TIMEOUT_HEADER,
+            "in": "header",
+            "required": False,
+            "description": "Milliseconds after which an answer is of no use any more, counted from the arrival of the "
+            "request. It can shorten the service's own deadline and never lengthens it.",
+            "schema": {"type": "integer", "minimum": 1},
+        }
+    ],
     "requestBody": {
         "required": True,
         "description": "JPEG, PNG, WebP, GIF or BMP. The bytes decide which, not the type that is declared.",
@@ -33,7 +46,7 @@ _PICTURES: dict[str, Any] = {
             "image/*": {"schema": _BINARY},
             "application/octet-stream": {"schema": _BINARY},
         },
-    }
+    },
 }
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {
@@ -53,7 +66,29 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 
-ModelName = Annotated[str | None, Query(description="Which model answers; see /models.")]
+
+class _ModelQuery(BaseModel):
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    model: str | None = Field(default=None, description="Which model answers; see /models.")
+
+
+class ClassifyQuery(_ModelQuery):
+    """Parameters of /classify."""
+
+    top_k: int = Field(default=3, ge=1, description="Classes to list; more than there are is all of them.")
+    output: ClassifyOutput = Field(
+        default="json", description="`input`: the very picture that the network saw, as PNG."
+    )
+
+
+class SegmentQuery(_ModelQuery):
+    """Parameters of /segment."""
+
+    output: SegmentOutput = Field(
+        default="json",
+        description="`mask`: a palette PNG, one class id a pixel. `overlay`: the picture with the classes over it.",
+    )
 
 
 @router.post(
@@ -63,19 +98,12 @@ ModelName = Annotated[str | None, Query(description="Which model answers; see /m
     responses={200: {"model": ClassifyAnswer, "description": "Labels.", "content": _PNG}, **_PROBLEMS},
     openapi_extra=_PICTURES,
 )
-async def post_classify(
-    request: Request,
-    pipeline: SharedPipeline,
-    top_k: Annotated[int, Query(ge=1, description="Classes to list; more than there are is all of them.")] = 3,
-    model: ModelName = None,
-    output: Annotated[
-        ClassifyOutput, Query(description="`input`: the very picture that the network saw, as PNG.")
-    ] = "json",
-) -> Response:
+async def post_classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -> Response:
     """Answer one or more pictures with their most probable classes."""
-    async with pipeline.receive(request, "classification", model) as job:
-        reply = await classify(pipeline, job, top_k=top_k, output=output)
-    return _response(reply, job.timings)
+    pipeline, timings = await pipeline_of(request), request.state.timings
+    async with pipeline.receive(request, "classification", query.model, timings) as job:
+        reply = await classify(pipeline, job, top_k=query.top_k, output=query.output)
+    return _response(reply, timings)
 
 
 @router.post(
@@ -85,21 +113,12 @@ async def post_classify(
     responses={200: {"model": SegmentAnswer, "description": "Classes and mask.", "content": _PNG}, **_PROBLEMS},
     openapi_extra=_PICTURES,
 )
-async def post_segment(
-    request: Request,
-    pipeline: SharedPipeline,
-    model: ModelName = None,
-    output: Annotated[
-        SegmentOutput,
-        Query(
-            description="`mask`: a palette PNG, one class id a pixel. `overlay`: the picture with the classes over it."
-        ),
-    ] = "json",
-) -> Response:
+async def post_segment(request: Request, query: Annotated[SegmentQuery, Query()]) -> Response:
     """Answer one or more pictures with the class of every pixel."""
-    async with pipeline.receive(request, "segmentation", model) as job:
-        reply = await segment(pipeline, job, output=output)
-    return _response(reply, job.timings)
+    pipeline, timings = await pipeline_of(request), request.state.timings
+    async with pipeline.receive(request, "segmentation", query.model, timings) as job:
+        reply = await segment(pipeline, job, output=query.output)
+    return _response(reply, timings)
 
 
 def _response(reply: Reply, timings: Timings) -> Response:

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -119,12 +120,36 @@ async def test_on_cuda_only_warmed_sizes_are_run(models_dir: Path, monkeypatch: 
 
 async def test_a_cancelled_run_does_not_disturb_the_next(models_dir: Path) -> None:
     with engine_for(models_dir / "digits.fp32.onnx") as engine:
-        tasks = [asyncio.create_task(engine.run([grey(i)])) for i in range(20)]
-        await asyncio.sleep(0)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        runs = [asyncio.ensure_future(engine.run([grey(i)])) for i in range(20)]
+        for run in runs:
+            run.cancel()
+        await asyncio.gather(*runs, return_exceptions=True)
         assert np.argmax((await engine.run([grey(30)]))[0]) == 3
+
+
+async def test_a_batch_is_begun_when_the_one_before_ends(models_dir: Path) -> None:
+    """Without the event loop, which is held up here until the second one has ended too."""
+    with engine_for(models_dir / "digits.fp32.onnx") as engine:
+        first, second = (asyncio.ensure_future(engine.run([grey(value)])) for value in (20, 70))
+        engine._thread.submit(lambda: None).result()
+        assert not first.done()
+        assert [int(np.argmax((await run)[0])) for run in (first, second)] == [2, 7]
+
+
+def test_an_answer_that_nobody_waits_for_ends_nothing(models_dir: Path) -> None:
+    """The event loop is gone when the run ends, as at a shutdown that ran out of time."""
+    release = threading.Event()
+
+    async def leave(engine: OnnxEngine) -> None:
+        engine._thread.submit(release.wait)
+        engine.run([grey(0)])
+
+    with engine_for(models_dir / "digits.fp32.onnx") as engine:
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(leave(engine))
+        loop.close()
+        release.set()
+        assert engine._thread.submit(lambda: "alive").result() == "alive"
 
 
 def test_a_network_that_fails_when_warmed_stops_the_start(tmp_path: Path) -> None:

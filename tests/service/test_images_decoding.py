@@ -10,6 +10,7 @@ from PIL import Image, ImageFile
 
 from service.errors import NotAPictureError, PictureTooLargeError, UnreadablePictureError
 from service.images import Header, PictureLimits, decode, read_header
+from service.images.decoding import decode_reduced
 from service.images.headers import exif_orientation
 from tests.service.pictures import edited_png, encoded, png_chunk
 
@@ -347,6 +348,48 @@ def test_transparency_is_kept() -> None:
     for transparency in (0, bytes(range(0, 240, 30))):
         assert decode(encoded(palette, transparency=transparency), LIMITS).mode == "RGBA"
     assert decode(encoded(gradient(), transparency=(0, 0, 0)), LIMITS).mode == "RGBA"
+
+
+@pytest.mark.parametrize(
+    ("size", "least_size", "expected"),
+    [
+        ((640, 480), (160, 120), (160, 120)),
+        ((640, 480), (161, 120), (320, 240)),
+        ((1920, 1080), (480, 360), (960, 540)),
+        ((640, 480), (641, 10), (640, 480)),
+        ((642, 482), (10, 10), (321, 241)),  # a quarter would not keep the proportions
+        ((641, 480), (10, 10), (641, 480)),
+    ],
+)
+def test_a_jpeg_decoded_at_a_part_of_its_size(
+    size: tuple[int, int], least_size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    picture = gradient(*size)
+    reduced, own_size = decode_reduced(encoded(picture, "JPEG", quality=95), LIMITS, least_size)
+    assert (reduced.size, own_size) == (expected, size)
+    small = np.asarray(picture.resize(expected, Image.Resampling.BOX), np.int16)
+    near = np.abs(np.asarray(reduced, np.int16) - small).mean(axis=2) < 4
+    assert near.mean() > 0.97  # but for where the gradient's blue begins anew
+
+
+def test_only_jpegs_are_reduced() -> None:
+    for format_ in ("PNG", "WEBP", "BMP"):
+        picture, own_size = decode_reduced(encoded(gradient(64, 48), format_), LIMITS, (8, 6))
+        assert picture.size == own_size == (64, 48)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_reduced_jpeg_is_upright_too(turn: int) -> None:
+    """The least size is the upright picture's, and so is the size that is told."""
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    data = encoded(gradient(64, 160), "JPEG", quality=95, exif=exif)
+    upright = (160, 64) if turn >= 5 else (64, 160)
+    reduced, own_size = decode_reduced(data, LIMITS, (upright[0] // 2, upright[1] // 2))
+    assert own_size == upright
+    assert reduced.size == (upright[0] // 2, upright[1] // 2)
+    whole = np.asarray(decode(data, LIMITS).resize(reduced.size, Image.Resampling.BOX), np.int16)
+    assert np.abs(np.asarray(reduced, np.int16) - whole).mean() < 4
 
 
 def test_many_threads() -> None:

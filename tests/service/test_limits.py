@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+import pytest
 from starlette.types import Message
 
 from tests.service.conftest import Serve, Service, grey_png
@@ -151,6 +152,59 @@ async def test_the_deadline(serve: Serve) -> None:
             late = await Exchange(service.app).play(whole(grey_png(50)))
         assert (late.status, late.problem) == (504, "deadline-exceeded")
         assert (await Exchange(service.app).play(whole(grey_png(50)))).status == 200
+
+
+async def test_a_client_may_ask_for_a_shorter_deadline(serve: Serve) -> None:
+    async with serve() as service:
+        with engine_held(service):
+            late = await Exchange(service.app, headers={"x-request-timeout-ms": "50"}).play(whole(grey_png(50)))
+        assert (late.status, late.problem) == (504, "deadline-exceeded")
+        assert b"within the 0.05 s that you asked for" in late.body
+        waiting = await Exchange(service.app, headers={"x-request-timeout-ms": "50"}).play(HALF)
+        assert (waiting.status, waiting.problem) == (504, "deadline-exceeded"), "it is counted from the beginning"
+
+
+async def test_a_client_cannot_ask_for_a_longer_one(serve: Serve) -> None:
+    async with serve(request_timeout_s=0.05) as service:
+        with engine_held(service):
+            late = await Exchange(service.app, headers={"x-request-timeout-ms": "9" * 30}).play(whole(grey_png(50)))
+        assert (late.status, late.problem) == (504, "deadline-exceeded")
+        assert b"within 0.05 s." in late.body
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "", "٣", "1 000", "0" * 40])
+async def test_a_deadline_that_is_no_number(serve: Serve, value: str) -> None:
+    async with serve() as service:
+        asked = Exchange(service.app, headers={"x-request-timeout-ms": value} | WAITING)
+        await asked.play()
+        assert (asked.status, asked.problem, asked.received) == (422, "invalid-request", 0)
+        assert b"X-Request-Timeout-Ms: a whole number of milliseconds is expected" in asked.body
+
+
+async def test_places_in_the_queue_are_taken_before_pictures_are_decoded(serve: Serve) -> None:
+    release = threading.Event()
+    async with serve(decode_threads=1, **SMALL_QUEUE) as service:
+        held = asyncio.create_task(service.pipeline._workers.run_all([release.wait]))
+        large = whole(grey_png(50, (400, 400)))
+        decoding = [asyncio.create_task(Exchange(service.app).play(large)) for _ in range(2)]
+        await settled()
+        refused = await Exchange(service.app, headers=WAITING).play()
+        assert (refused.status, refused.problem, refused.received) == (503, "overloaded", 0)
+        release.set()
+        await held
+        assert [(await task).status for task in decoding] == [200, 200]
+        assert service.pipeline.models.by_name["brightness"].batcher.reserved == 0
+
+
+async def test_a_body_that_stalls_takes_no_place(serve: Serve) -> None:
+    async with serve(**SMALL_QUEUE) as service:
+        stalled = [Exchange(service.app) for _ in range(5)]
+        tasks = [asyncio.create_task(each.play(HALF)) for each in stalled]
+        await settled()
+        assert (await Exchange(service.app).play(whole(grey_png(50)))).status == 200
+        for each in stalled:
+            each.incoming.put_nowait({"type": "http.disconnect"})
+        await asyncio.gather(*tasks)
 
 
 async def test_a_client_that_leaves_takes_its_picture_out_of_the_queue(serve: Serve) -> None:

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops, ImageOps
 
-from service.images import Prepared
+from service.images import Prepared, prepare
+from service.manifest import Manifest
+from service.preparing import _as_it_is
 from service.schemas import ClassifyAnswer, SegmentAnswer
 from tests.service.conftest import PNG, Serve, digit_png, encoded, file_parts, grey_png, problem, street_png
-from tests.service.tiny_models import brightness_class
+from tests.service.tiny_models import brightness_class, metadata
 
 
 async def test_a_digit(client: httpx.AsyncClient) -> None:
@@ -64,12 +66,35 @@ async def test_top_k(client: httpx.AsyncClient) -> None:
     assert sum(guess["probability"] for guess in top) == pytest.approx(1, abs=1e-4)
 
 
+def stages_ms(response: httpx.Response) -> dict[str, float]:
+    stages = (stage.split(";dur=") for stage in response.headers["server-timing"].split(", "))
+    return {stage: float(ms) for stage, ms in stages}
+
+
 @pytest.mark.parametrize("output", ["json", "input"])
 async def test_every_answer_says_where_its_time_went(client: httpx.AsyncClient, output: str) -> None:
     response = await client.post(f"/classify?output={output}", content=digit_png(), headers=PNG)
-    stages = dict(stage.split(";dur=") for stage in response.headers["server-timing"].split(", "))
-    assert list(stages) == (["decode", "queue", "run", "draw"] if output == "json" else ["decode"])
-    assert all(float(ms) >= 0 for ms in stages.values())
+    stages = stages_ms(response)
+    assert list(stages) == [*(["decode", "queue", "run", "draw"] if output == "json" else ["decode"]), "total"]
+    assert all(ms >= 0 for ms in stages.values())
+    assert stages.pop("total") >= sum(stages.values())
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "status", "stages"),
+    [
+        ("/classify", grey_png(255, (100, 100)), 422, ["decode", "total"]),
+        ("/segment", b"no picture", 415, ["decode", "total"]),
+        ("/classify?model=none", digit_png(), 404, ["total"]),
+        ("/classify?top_k=0", digit_png(), 422, ["total"]),
+    ],
+)
+async def test_a_refusal_says_so_too(
+    client: httpx.AsyncClient, path: str, content: bytes, status: int, stages: list[str]
+) -> None:
+    response = await client.post(path, content=content, headers=PNG)
+    assert response.status_code == status
+    assert list(stages_ms(response)) == stages
 
 
 async def test_the_picture_that_the_network_saw(client: httpx.AsyncClient) -> None:
@@ -132,6 +157,12 @@ async def test_a_wrong_parameter_is_named(client: httpx.AsyncClient, path: str, 
     problem(response, 422, "invalid-request", f"{parameter}: ")
 
 
+async def test_of_a_parameter_that_comes_twice_the_last_one_counts(client: httpx.AsyncClient) -> None:
+    path = f"/classify?output=gif&output=json&unknown={'x' * 500}&top_k=2&top_k=1"
+    response = await client.post(path, content=digit_png(), headers=PNG)
+    assert len(response.json()["results"][0]["top"]) == 1
+
+
 @pytest.mark.parametrize(
     ("path", "there"),
     [
@@ -171,6 +202,53 @@ async def test_a_picture_over_the_limits(serve: Serve) -> None:
     async with serve(max_pixels=10_000) as service:
         response = await service.client.post("/segment", content=street_png(200, 100), headers=PNG)
         problem(response, 413, "picture-too-large", "")
+
+
+async def test_every_header_is_checked_before_the_first_picture_is_decoded(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[int] = []
+
+    def count(picture: Image.Image, *_: object) -> Prepared:
+        prepared.append(picture.width)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("service.preparing.prepare", count)
+    noise = Image.effect_noise((400, 400), 50)  # many bytes, whose headers are looked at in a thread
+    for good in (digit_png(), encoded(noise)):
+        for bad, status, name in (
+            (b"hello", 415, "not-a-picture"),
+            (grey_png(0, (2000, 50)), 422, "unreadable-picture"),
+        ):
+            response = await client.post("/classify", files=file_parts(good, good, bad))
+            problem(response, status, name, "Picture 3 of 3 ('2.png'): ")
+    assert prepared == []
+
+
+async def test_a_large_jpeg_is_answered_at_its_own_size(client: httpx.AsyncClient) -> None:
+    """It is decoded at a quarter of it, turned upright, and nothing of that is to be seen."""
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    stored = Image.open(BytesIO(street_png(640, 480))).transpose(Image.Transpose.ROTATE_90)
+    buffer = BytesIO()
+    stored.save(buffer, "JPEG", quality=95, exif=turned)
+    response = await client.post("/segment", content=buffer.getvalue(), headers=PNG)
+    (result,) = SegmentAnswer.model_validate(response.json()).results
+    assert (result.width, result.height) == (640, 480)
+    mask = np.asarray(Image.open(BytesIO(base64.b64decode(result.mask))))
+    assert (mask[:230] == 0).all()
+    assert (mask[250:] == 2).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("negative", [False, True])
+def test_what_is_in_mnists_form_is_taken_as_the_search_would_take_it(mode: str, *, negative: bool) -> None:
+    picture = (ImageOps.invert(mnist_like()) if negative else mnist_like()).convert(mode)
+    manifest = Manifest.model_validate(metadata())
+    taken, found = _as_it_is(picture, manifest), prepare(picture, manifest.input, manifest.preparation)
+    assert taken is not None
+    assert np.array_equal(taken.pixels, found.pixels)
+    assert (taken.width, taken.height, taken.region) == (found.width, found.height, found.region)
 
 
 async def test_too_many_pictures(client: httpx.AsyncClient) -> None:

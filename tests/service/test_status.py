@@ -86,7 +86,7 @@ async def test_the_interface_is_described(client: httpx.AsyncClient) -> None:
     assert set(described["paths"]) == {"/classify", "/segment", "/models", "/healthz", "/readyz"}
     for path, parameters in (("/classify", {"top_k", "model", "output"}), ("/segment", {"model", "output"})):
         operation = described["paths"][path]["post"]
-        assert {each["name"] for each in operation["parameters"]} == parameters
+        assert {each["name"] for each in operation["parameters"]} == parameters | {"X-Request-Timeout-Ms"}
         content = operation["requestBody"]["content"]
         assert set(content) == {"multipart/form-data", "image/*", "application/octet-stream"}
         statuses = set(operation["responses"])

@@ -1,0 +1,52 @@
+"""Routes that FastAPI documents and does not stand in the way of."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, get_type_hints
+from urllib.parse import parse_qsl
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
+from starlette.types import Receive, Scope, Send
+
+from service.timings import Timings
+
+_REMEMBERED_QUERIES = 256
+_LONGEST_REMEMBERED = 200  # bytes: what is longer was not written by a client that means to send it again
+
+
+class DirectRoute(APIRoute):
+    """Calls `endpoint(request, query)`, where `query` is annotated with the pydantic model of its parameters.
+
+    The signature is what FastAPI documents. What it would do to call it, which for each request solves dependencies,
+    looks into annotations and opens contexts, takes longer than all else that is done about a 28×28 picture.
+
+    The time is taken from here on: `request.state.timings` is there whether the request is answered or refused.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self._query_model: type[BaseModel] = get_type_hints(endpoint)["query"]
+        # Clients send the same few strings over and over, and what is made of them is frozen.
+        self._remembered_query = lru_cache(_REMEMBERED_QUERIES)(self._read_query)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["method"] not in (self.methods or ()):
+            await super().handle(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        request.state.timings = Timings()
+        text: bytes = scope["query_string"]
+        read = self._remembered_query if len(text) <= _LONGEST_REMEMBERED else self._read_query
+        response = await self.endpoint(request, read(text))
+        await response(scope, receive, send)
+
+    def _read_query(self, text: bytes) -> BaseModel:
+        parameters = dict(parse_qsl(text.decode("latin-1"), keep_blank_values=True))
+        try:
+            return self._query_model.model_validate(parameters)
+        except ValidationError as error:
+            raise RequestValidationError(error.errors()) from error
