@@ -1,0 +1,1 @@
+"""Measurements of the whole service, sent over HTTP; nothing here is part of it."""
