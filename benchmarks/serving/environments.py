@@ -10,7 +10,10 @@ from pathlib import Path
 from benchmarks.serving.sides import ENVIRONMENTS, HERE, ROOT, SIDES
 
 _STAMP = "installed.txt"
-_GIGABYTES = ("torch", "nvidia-")  # no side needs them to serve an ONNX file; a resolver that brings them is at fault
+_GIGABYTES = (
+    "torch==",
+    "nvidia-cu",
+)  # to serve an ONNX file no side needs them
 logger = logging.getLogger(__name__)
 
 

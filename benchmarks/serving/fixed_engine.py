@@ -1,4 +1,4 @@
-"""The whole service on an engine that takes a fixed 10 ms for a batch and no CPU: what is measured is what is around it.
+"""The whole service on an engine that takes a fixed 10 ms for a batch and no CPU: what is around it is measured.
 
 `python -m benchmarks.serving.fixed_engine` starts it like `python -m service`, with the same settings.
 """
@@ -60,7 +60,7 @@ def open_engines(settings: Settings) -> list[OpenedEngine]:
 
 def main() -> int:
     """Serve until a signal comes."""
-    app.open_engines = open_engines
+    app.open_engines = open_engines  # type: ignore[attr-defined]  # where create_app looks it up
     return server.main([])
 
 

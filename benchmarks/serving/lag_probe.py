@@ -1,8 +1,8 @@
 """The service with a heartbeat on its event loop: `python -m benchmarks.serving.lag_probe FILE`.
 
 A task sleeps for a millisecond again and again and sees by how much it overslept. Once a second it appends a line of
-JSON to FILE: the time (`time.monotonic`), the longest delay in that second, and how much of it the loop's own thread was computing.
-The rest of a delay is waiting for Python's lock or for a core.
+JSON to FILE: the time (`time.monotonic`), the longest delay in that second, and how much of it the loop's own thread
+was computing. The rest of a delay is waiting for Python's lock or for a core.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from service import server
+from service import app, server
 from service.settings import Settings
 
 _SLEEP_S = 0.001
@@ -41,23 +41,23 @@ async def watch(path: Path) -> None:
 
 def main() -> int:
     """Serve until a signal comes."""
-    path, create_app = Path(sys.argv[1]), server.create_app
+    path = Path(sys.argv[1])
 
     def create_watched_app(settings: Settings, on_death: Callable[[], None]) -> FastAPI:
-        app = create_app(settings, on_death)
-        inner = app.router.lifespan_context
+        watched = app.create_app(settings, on_death)
+        inner = watched.router.lifespan_context
 
         @asynccontextmanager
-        async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
-            async with inner(app) as state:
+        async def lifespan(wrapped: FastAPI) -> AsyncIterator[Any]:
+            async with inner(wrapped) as state:
                 task = asyncio.create_task(watch(path))
                 yield state
                 task.cancel()
 
-        app.router.lifespan_context = lifespan
-        return app
+        watched.router.lifespan_context = lifespan
+        return watched
 
-    server.create_app = create_watched_app
+    server.create_app = create_watched_app  # type: ignore[assignment,attr-defined]  # where it is looked up
     return server.main([])
 
 

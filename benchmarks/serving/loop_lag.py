@@ -59,7 +59,7 @@ async def _load(port: int, requests: Sequence[Request], seconds: float) -> Row:
 
 
 def read_beats(text: str, started_at: float, ended_at: float) -> Row:
-    """The longest delay between two times, how much of that one was the loop's own computing, and the seconds' median."""
+    """The longest delay between two times, how much of it was the loop's own computing, and the seconds' median."""
     beats = [json.loads(line) for line in text.splitlines() if line.endswith("}")]
     beats = [beat for beat in beats if started_at <= beat["at"] <= ended_at]
     if not beats:

@@ -66,11 +66,11 @@ def measure(plan: Plan, pictures: dict[str, Path], results: Results) -> None:
             if name == LOOP:
                 _measure_loop(plan, round_, pictures, results)
             else:
-                _measure_side(SIDES[name], plan, round_, pictures, results, expected)
+                _measure_side(SIDES[name], plan, round_, results, pictures=pictures, expected=expected)
 
 
 def _measure_side(
-    side: Side, plan: Plan, round_: int, pictures: dict[str, Path], results: Results, expected: Expected
+    side: Side, plan: Plan, round_: int, results: Results, *, pictures: dict[str, Path], expected: Expected
 ) -> None:
     for group in _groups(plan, side):
         left = [
@@ -88,7 +88,7 @@ def _measure_side(
             # One process for what needs the same work: memory is then that of all its requests so far, as in real life.
             with served(side, left[0][0]) as server:
                 for workload, connections in left:
-                    row = _measure_once(server, side, workload, connections, plan, pictures, expected)
+                    row = _measure_once(server, side, workload, connections, plan, pictures=pictures, expected=expected)
                     results.add({"kind": "table", "round": round_, **row})
         except (SideError, wrk.WrkError, ValueError, OSError) as error:
             logger.exception("%s, %s", side.title, group[0].name)
@@ -107,6 +107,7 @@ def _measure_once(
     workload: Workload,
     connections: int,
     plan: Plan,
+    *,
     pictures: dict[str, Path],
     expected: Expected,
 ) -> Row:

@@ -68,7 +68,7 @@ def answered(replies: Sequence[Reply]) -> int:
 
 
 def summarize(replies: Sequence[Reply], *, peak: float, started_at: float, seconds: float) -> Row:
-    """What the bars are about. Goodput is counted while requests were offered; what came afterwards was only waiting."""
+    """What the bars are about. Goodput is counted while requests were offered, and not afterwards."""
     in_time = [reply for reply in replies if reply.finished_at <= started_at + seconds]
     accepted = sorted(reply.latency_s * 1e3 for reply in replies if 200 <= reply.status < 300)
     refused = sorted(reply.latency_s * 1e3 for reply in replies if reply.status == 503)

@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 _PROC = Path("/proc")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -24,7 +25,7 @@ class Stat:
 
 
 def parse_stat(text: str) -> Stat:
-    """Read one line of /proc/PID/stat (proc(5)). A command's name may hold spaces and brackets: fields follow the last `)`."""
+    """Read /proc/PID/stat (proc(5)). A command's name may hold spaces and brackets: fields follow the last `)`."""
     fields = text.rpartition(")")[2].split()
     user, system, child_user, child_system = (int(field) / _TICKS_PER_S for field in fields[11:15])
     return Stat(int(fields[1]), user + system, child_user + child_system)
@@ -68,7 +69,7 @@ class PeakMemory:
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.peak_bytes = 0
 
-    def __enter__(self) -> "PeakMemory":
+    def __enter__(self) -> Self:
         self._look()
         self._thread.start()
         return self

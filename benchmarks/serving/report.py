@@ -44,7 +44,8 @@ def machine() -> str:
         model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), model)
     except OSError:
         pass
-    return f"{len(os.sched_getaffinity(0))} cores of {model}, Linux {platform.release()}, Python {platform.python_version()}"
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} cores of {model}, Linux {platform.release()}, Python {platform.python_version()}"
 
 
 def _scenarios(results: Results) -> str:

@@ -71,7 +71,8 @@ async def _fill(server: Server, pictures: dict[str, Path], requests: int) -> Row
     digits, rare = request("digits-multipart"), {0: "phone", 33: "streets-png", 66: "streets-jpeg"}
     others = {index: request(name) for index, name in rare.items()}
     client = Client(server.port)
-    points, failed = [], 0
+    points: list[tuple[int, float]] = []
+    failed = 0
     for _ in range(max(1, requests // _BLOCK)):
         count = min(_BLOCK, requests)
         replies = await saturate(

@@ -100,7 +100,7 @@ def main() -> None:
     assignment = Assignment.read()
     app = App(assignment.open(), assignment.max_batch_size)
     uvicorn.run(
-        app,  # type: ignore[arg-type]  # narrower than ASGI's own type, which knows WebSockets too
+        app,
         port=assignment.port,
         loop="uvloop",
         http="httptools",

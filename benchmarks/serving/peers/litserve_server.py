@@ -1,8 +1,9 @@
 """LitServe: a LitAPI with its dynamic batching, in one worker process behind one API process.
 
-Settings: `max_batch_size` as the other sides have, `batch_timeout` of a millisecond (its default of 0 asks an idle queue
-over and over, and takes a core of the two for it), `workers_per_device=1`, `num_api_servers=1`, `fast_queue=True` (answers over ZeroMQ), its access log off, and the request
-timeout off so that it may queue without bound. Pictures are decoded in the worker.
+Settings: `max_batch_size` as the other sides have; `batch_timeout` of a millisecond (its default of 0 asks an idle
+queue over and over, and takes a core of the two for it); `workers_per_device=1`, `num_api_servers=1`; `fast_queue=True`
+(answers over ZeroMQ); no access log; no request timeout, so that it may queue without bound. Pictures are decoded in
+the worker.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """MLServer: a custom runtime with its adaptive batching, in the server's own process.
 
-Settings (`settings.json` and `model-settings.json`, written by `sides.py`): `parallel_workers=0`, which its documentation
-advises for light models; `max_batch_size`, and `max_batch_time` of a millisecond; `debug` off. It takes only the Open
-Inference Protocol, so a picture arrives as base64 in JSON and the answer leaves as JSON in a string.
+Settings (`settings.json` and `model-settings.json`, written by `sides.py`): `parallel_workers=0`, which its
+documentation advises for light models; `max_batch_size`, and `max_batch_time` of a millisecond; `debug` off. It takes
+only the Open Inference Protocol, so a picture arrives as base64 in JSON and the answer leaves as JSON in a string.
 """
 
 import asyncio

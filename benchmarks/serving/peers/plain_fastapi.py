@@ -1,4 +1,4 @@
-"""Plain FastAPI, as its tutorial has it: an upload, a `def` endpoint in FastAPI's thread pool, one session, no batching.
+"""Plain FastAPI, as its tutorial has it: an upload, a `def` endpoint in its thread pool, one session, no batching.
 
 Settings: uvicorn with uvloop and httptools, no access log; a dict with a return annotation, which FastAPI turns to JSON
 without a detour through Python.

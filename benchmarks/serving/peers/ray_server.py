@@ -1,8 +1,9 @@
 """Ray Serve: one replica with its dynamic batching, behind one proxy.
 
-Settings: `serve.batch` with `max_batch_size` as the other sides have and `batch_wait_timeout_s=0`, `max_ongoing_requests`
-above every number of connections, `RAY_SERVE_THROUGHPUT_OPTIMIZED=1`, no access log, no dashboard, no usage statistics.
-Photographs and streets are decoded and drawn in threads, so that the replica's event loop stays free.
+Settings: `serve.batch` with `max_batch_size` as the other sides have and `batch_wait_timeout_s=0`;
+`max_ongoing_requests` above every number of connections; `RAY_SERVE_THROUGHPUT_OPTIMIZED=1`; no access log, no
+dashboard, no usage statistics. Photographs and streets are decoded and drawn in threads, so that the replica's event
+loop stays free.
 """
 
 import asyncio
@@ -41,7 +42,7 @@ class Peer:
             data = await request.body()
         else:
             form = await request.form()
-            data = await form["file"].read()
+            data = await form["file"].read()  # type: ignore[union-attr]  # a file and no field
         if self.assignment.name == "digits":
             item = self.work.prepare(data)
             return self.work.answer(item, await self.infer(item))
@@ -65,7 +66,11 @@ def main() -> None:
     serve.start(
         http_options={"host": "127.0.0.1", "port": assignment.port}, logging_config={"enable_access_log": False}
     )
-    serve.run(Peer.bind(), route_prefix="/", logging_config={"enable_access_log": False})
+    serve.run(
+        Peer.bind(),  # type: ignore[attr-defined]  # as decorated
+        route_prefix="/",
+        logging_config={"enable_access_log": False},
+    )
     for number in (signal.SIGTERM, signal.SIGINT):  # Ray has put its own in place
         signal.signal(number, lambda *_: stop.set())
     stop.wait()

@@ -43,14 +43,18 @@ class Item:
 class Work(Protocol):
     """The work of one workload."""
 
-    def prepare(self, data: bytes) -> Item:
-        """An encoded picture to what the network takes."""
+    def prepare(self, data: bytes | Image.Image) -> Item:
+        """A picture, encoded or as Pillow opened it, to what the network takes."""
 
     def run(self, items: Sequence[Item]) -> list[NDArray[Any]]:
         """A batch through the network: an output for each item, in order."""
 
     def answer(self, item: Item, output: NDArray[Any]) -> dict[str, Any]:
         """One result, as Sightline's contract has it in `results`."""
+
+
+def _opened(data: bytes | Image.Image) -> Image.Image:
+    return Image.open(BytesIO(data)) if isinstance(data, bytes) else data
 
 
 class _Network:
@@ -77,9 +81,9 @@ class Digits(_Network):
     def __init__(self, threads: int) -> None:
         super().__init__("digits", threads)
 
-    def prepare(self, data: bytes) -> Item:
+    def prepare(self, data: bytes | Image.Image) -> Item:
         """See `Work.prepare`."""
-        picture = Image.open(BytesIO(data))
+        picture = _opened(data)
         grey = picture.convert("L").resize((28, 28))
         return Item(np.asarray(grey)[:, :, None], picture.width, picture.height)
 
@@ -94,8 +98,9 @@ class Digits(_Network):
 class PhonePhotographs(Digits):
     """Photographs of a digit on paper."""
 
-    def prepare(self, data: bytes) -> Item:
-        """See `Work.prepare`."""
+    def prepare(self, data: bytes | Image.Image) -> Item:
+        """See `Work.prepare`; encoded ones only."""
+        assert isinstance(data, bytes)
         prepared = prepare(decode(data, PictureLimits()), self.manifest.input, self.manifest.preparation)
         return Item(prepared.pixels, prepared.width, prepared.height)
 
@@ -108,9 +113,9 @@ class Streets(_Network):
         self._size = (self.manifest.input.width, self.manifest.input.height)
         self._palette = b"".join(bytes(each.rgb) for each in self.manifest.classes)
 
-    def prepare(self, data: bytes) -> Item:
+    def prepare(self, data: bytes | Image.Image) -> Item:
         """See `Work.prepare`."""
-        picture = ImageOps.exif_transpose(Image.open(BytesIO(data))).convert("RGB")
+        picture = ImageOps.exif_transpose(_opened(data)).convert("RGB")
         field = Image.new("RGB", self._size, _GREY)
         left, top, right, bottom = self._box(*picture.size)
         inner = (right - left, bottom - top)
@@ -128,7 +133,7 @@ class Streets(_Network):
         buffer = BytesIO()
         mask.save(buffer, "PNG")
         classes = [
-            {"id": each.id, "name": each.name, "color": each.color, "pixels": int(n), "share": n / counts.sum()}
+            {"id": each.id, "name": each.name, "color": each.color, "pixels": int(n), "share": float(n / counts.sum())}
             for each, n in sorted(zip(self.manifest.classes, counts, strict=True), key=lambda pair: -pair[1])
             if n
         ]
@@ -143,7 +148,7 @@ class Streets(_Network):
         return left, top, left + inner_width, top + inner_height
 
 
-_WORKS = {"digits": Digits, "phone": PhonePhotographs, "streets": Streets}
+_WORKS: dict[str, Callable[[int], Work]] = {"digits": Digits, "phone": PhonePhotographs, "streets": Streets}
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,7 @@ class Assignment:
 
     def open(self) -> Work:
         """The work, its session opened and warmed."""
-        work: Work = _WORKS[self.name](self.threads)
+        work = _WORKS[self.name](self.threads)
         manifest = read_artifact(MODELS / f"{'streets' if self.name == 'streets' else 'digits'}.fp32.onnx").manifest
         blank = np.zeros((manifest.input.height, manifest.input.width, manifest.input.channels), np.uint8)
         work.run([Item(blank, manifest.input.width, manifest.input.height)] * self.max_batch_size)
