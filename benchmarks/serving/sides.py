@@ -106,6 +106,11 @@ def _mlserver(workload: Workload, port: int, scratch: Path) -> list[str]:
     return ["mlserver", "start", str(scratch)]
 
 
+_RAY = {
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",  # no other side asks for a token
+}
 _EVERY = tuple(WORKLOADS)
 _NO_RAW = tuple(name for name, each in WORKLOADS.items() if not each.raw)
 
@@ -141,7 +146,7 @@ SIDES = {
             _module("ray_server"),
             _EVERY,
             _predict,
-            variables={"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_USAGE_STATS_ENABLED": "0"},
+            variables=_RAY,
         ),
         Side(
             "mlserver",
