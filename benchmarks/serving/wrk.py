@@ -16,12 +16,15 @@ class WrkError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What wrk saw: answers (2xx), refusals (every other status), broken connections; milliseconds over the answers."""
+    """What wrk saw: answers (2xx), refusals (every other status), broken connections; milliseconds over the answers.
+
+    The milliseconds are None where nothing was answered in time to be counted.
+    """
 
     answered: int
     seconds: float
-    p50_ms: float
-    p99_ms: float
+    p50_ms: float | None
+    p99_ms: float | None
     refused: int
     broken: int
 

@@ -66,12 +66,12 @@ function done(summary, latency, requests)
   end
   table.sort(all)
   local function percentile(share)
-    if #all == 0 then return -1 end
-    return all[math.max(1, math.ceil(share * #all))] * 1e3
+    if #all == 0 then return "null" end
+    return string.format("%.4f", all[math.max(1, math.ceil(share * #all))] * 1e3)
   end
   local errors = summary.errors
   print(string.format(
-    'RESULT {"answered": %d, "seconds": %.6f, "p50_ms": %.4f, "p99_ms": %.4f, "refused": %d, "broken": %d}',
+    'RESULT {"answered": %d, "seconds": %.6f, "p50_ms": %s, "p99_ms": %s, "refused": %d, "broken": %d}',
     #all, now() - start, percentile(0.5), percentile(0.99), refusals,
     errors.connect + errors.read + errors.write + errors.timeout))
 end
