@@ -19,7 +19,6 @@ from starlette.requests import Request
 
 from benchmarks.serving.peers.work import Assignment, Item
 
-_ATTEMPTS = 3
 _STORE_BYTES = 100_000_000  # pictures do not go through the object store; its default is a third of the memory
 
 
@@ -51,32 +50,19 @@ class Peer:
         return await asyncio.to_thread(self.work.answer, item, await self.infer(item))
 
 
-def _start_ray() -> None:
-    """Ray ends itself when its agent takes longer than 15 s to start, as it may the first time, from a cold disk."""
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            ray.init(
-                num_cpus=2,
-                include_dashboard=False,
-                object_store_memory=_STORE_BYTES,
-                logging_level=logging.WARNING,
-                log_to_driver=False,
-            )
-        except Exception:  # Ray raises no narrower one
-            if attempt == _ATTEMPTS:
-                raise
-            ray.shutdown()
-        else:
-            return
-
-
 def main() -> None:
     """Serve until told to stop."""
     assignment = Assignment.read()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    _start_ray()
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=_STORE_BYTES,
+        logging_level=logging.WARNING,
+        log_to_driver=False,
+    )
     serve.start(
         http_options={"host": "127.0.0.1", "port": assignment.port}, logging_config={"enable_access_log": False}
     )
