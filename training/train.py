@@ -45,8 +45,8 @@ def train(
     highest validation metric so far; without `validation`, the last ones) and `log.jsonl` (a line an epoch).
     `epochs` and `learning_rate` stand in for the recipe's. With `initial`, training begins from its weights instead of
     random ones, in the recipe's last stage. `compiled` runs the network through `torch.compile`, which needs a C++
-    compiler on a CPU and some minutes at every new size of crop: a step of `streets` took 113 ms a crop after it and 128
-    before on one core of an AMD EPYC (Zen 5, bfloat16).
+    compiler on a CPU and some minutes at every new size of crop: a step of `streets` took 113 ms a crop after it
+    and 128 before on one core of an AMD EPYC (Zen 5, bfloat16).
 
     Returns:
         the best checkpoint.
