@@ -132,7 +132,7 @@ def _read_digests(path: Path) -> tuple[bytes, ...]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise StartupError(f"{path}: the keys cannot be read: {reason} (SIGHTLINE_API_KEYS_FILE)") from error
-    digests = {}
+    digests: dict[bytes, None] = {}  # in the order of the file, each once
     for number, line in enumerate(text.splitlines(), 1):
         key, _, comment = line.strip().partition(" ")
         if not key or key.startswith("#"):
