@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from service import errors, routes
 from service.bodies import UnreadBodyMiddleware
+from service.keys import KeyFile, KeyMiddleware
 from service.models import open_engines, start_models
 from service.pipeline import Pipeline
 from service.providers import available_cores
@@ -37,6 +38,7 @@ class ProblemKind:
 
 PROBLEMS: Mapping[type[errors.SightlineError], ProblemKind] = {
     errors.MalformedRequestError: ProblemKind(400, "malformed-request", "The request cannot be parsed"),
+    errors.KeyRequiredError: ProblemKind(401, "key-required", "A key is needed"),
     errors.ModelNotFoundError: ProblemKind(404, "model-not-found", "No such model"),
     errors.BodyTimeoutError: ProblemKind(408, "body-timeout", "The body did not arrive in time"),
     errors.BodyTooLargeError: ProblemKind(413, "body-too-large", "The body is too large"),
@@ -60,6 +62,9 @@ def create_app(settings: Settings, on_death: Callable[[], None] = lambda: None) 
     Its lifespan finds, opens, checks and warms the models, which raises `StartupError` in one line when it cannot; at
     its end it finishes what is in flight. `on_death` is called when an engine is lost and the process should be
     replaced.
+
+    Raises:
+        StartupError: the file of keys cannot be used.
     """
 
     @asynccontextmanager
@@ -85,6 +90,8 @@ def create_app(settings: Settings, on_death: Callable[[], None] = lambda: None) 
         ],  # as they are: included, each is found twice
         redirect_slashes=False,
     )
+    if settings.api_keys_file is not None:
+        app.add_middleware(KeyMiddleware, keys=KeyFile(settings.api_keys_file), refuse=_answer_error)
     app.add_middleware(UnreadBodyMiddleware)
     app.add_exception_handler(errors.SightlineError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid_parameter)

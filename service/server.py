@@ -1,6 +1,7 @@
 """The process: settings, signals, the socket, uvicorn, the exit code."""
 
 import asyncio
+import ipaddress
 import logging
 import signal
 import socket
@@ -77,6 +78,7 @@ class _Server(uvicorn.Server):
 
 def _serve(settings: Settings) -> int:
     listener = _bind(settings.host, settings.port)
+    _warn_when_open(listener, settings)
     server: _Server | None = None
 
     def on_death() -> None:
@@ -127,6 +129,18 @@ def _bind(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port}: {error.strerror or error} (SIGHTLINE_HOST, SIGHTLINE_PORT)"
         ) from error
     return listener
+
+
+def _warn_when_open(listener: socket.socket, settings: Settings) -> None:
+    address = ipaddress.ip_address(listener.getsockname()[0].partition("%")[0])
+    if address.is_loopback or settings.api_keys_file is not None or settings.allow_open:
+        return
+    logger.warning(
+        "ANYONE who reaches %s may use this service: it listens beyond this machine and asks nobody for a key. Set"
+        " SIGHTLINE_API_KEYS_FILE to a file of keys, or SIGHTLINE_HOST=127.0.0.1 and put the edge in front, or, where"
+        " it is meant (on a closed network, or in a container published on loopback), SIGHTLINE_ALLOW_OPEN=true.",
+        address,
+    )
 
 
 def _describe_settings() -> str:

@@ -34,6 +34,16 @@ class Settings(BaseSettings):
         default="info", description="Lowest level that is logged."
     )
 
+    api_keys_file: Path | None = Field(
+        default=None,
+        description="File of keys, one a line, `#` for comments; with it every request but those for probes, page and "
+        "docs needs one. What changes in it is seen within a second. Unset: nobody needs a key.",
+    )
+    allow_open: bool = Field(
+        default=False,
+        description="Says that listening beyond loopback without keys is meant, and silences the warning about it.",
+    )
+
     access_log: bool = Field(default=False, description="Whether every request is logged.")
 
     provider: Literal["auto", "cpu", "cuda"] = Field(

@@ -17,6 +17,7 @@ SERVICE: dict[str, set[str]] = {
     "in_flight": {"errors"},
     "timings": set(),
     "bodies": {"errors"},
+    "keys": {"errors"},
     "uploads": {"errors"},
     "workers": {"errors"},
     "images": {"errors", "manifest"},
@@ -43,7 +44,7 @@ SERVICE: dict[str, set[str]] = {
     },
     "answers": {"images", "manifest", "pipeline"},
     "routes": {"answers", "errors", "pipeline", "schemas", "timings", "uploads"},
-    "app": {"bodies", "errors", "models", "pipeline", "providers", "routes", "settings", "timings", "workers"},
+    "app": {"bodies", "errors", "keys", "models", "pipeline", "providers", "routes", "settings", "timings", "workers"},
     "server": {"app", "errors", "pipeline", "settings"},
     "__main__": {"server"},
 }
