@@ -12,7 +12,6 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
@@ -125,9 +124,9 @@ def create_app(
     return app
 
 
-def create_metrics_app(metrics: Metrics) -> Starlette:
+def create_metrics_app(metrics: Metrics) -> FastAPI:
     """What is answered on the second port, if there is one: /metrics, to anyone."""
-    app = Starlette(routes=routes.metrics.router.routes)
+    app = FastAPI(openapi_url=None, routes=routes.metrics.router.routes, redirect_slashes=False)
     app.state.metrics = metrics
     _answer_errors(app)
     return app
@@ -138,7 +137,7 @@ def build_info() -> dict[str, str]:
     return {"version": VERSION, "python": platform.python_version(), "onnxruntime": onnxruntime_version()}
 
 
-def _answer_errors(app: Starlette) -> None:
+def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(errors.SightlineError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid_parameter)
     app.add_exception_handler(HTTPException, _answer_http_error)

@@ -81,10 +81,21 @@ class Places:
     def __exit__(self, *_: object) -> None:
         self.give_back()
 
-    def give_back(self) -> None:
-        """Let others have the room. Idempotent."""
-        self._batcher.reserved -= self.count
-        self.count = 0
+    def give_back(self) -> int:
+        """Let others have the room, and say how much that was. Idempotent."""
+        count, self.count = self.count, 0
+        self._batcher.reserved -= count
+        return count
+
+    def renew(self, count: int) -> None:
+        """Keep room for `count` more items of a request that has been answered in part, whether there is any or not.
+
+        It was let in, and would have waited for nothing if others now took its place. The queue may so grow longer
+        than its limit, by no more than what such a request submits at once; others wait until it is shorter again.
+        """
+        self.give_back()
+        self._batcher.reserved += count
+        self.count = count
 
 
 class Batcher(Generic[In, Out]):
@@ -155,8 +166,7 @@ class Batcher(Generic[In, Out]):
             UnavailableError: not started, closing, or dead.
             OverloadedError: the queue has no room for them.
         """
-        if not self.healthy:
-            raise UnavailableError("The service is not answering at the moment: it is stopping, or its engine failed.")
+        self._check_health()
         if len(self._queue) + self.reserved + count > self.max_queue_size:
             raise OverloadedError("Too many pictures are waiting for this model. Try again in a moment.")
 
@@ -182,8 +192,8 @@ class Batcher(Generic[In, Out]):
     ) -> list[Answer[Out]]:
         """Queue all `items` or none, and wait for their answers, which come in the order of the items.
 
-        `places` is the room that was kept for them. A caller that is cancelled takes its items with it: those not yet
-        in a batch are never run, and neither are those whose time is over.
+        `places` is the room that was kept for them; with it there is room. A caller that is cancelled takes its items
+        with it: those not yet in a batch are never run, and neither are those whose time is over.
 
         Raises:
             OverloadedError: no room for all of them; nothing was queued.
@@ -191,9 +201,10 @@ class Batcher(Generic[In, Out]):
             DeadlineExceededError: not all were answered within `timeout_s`.
             InferenceError: `run` failed on a batch that one of them was in, or whatever error `run` raised itself.
         """
-        if places is not None:
-            places.give_back()
-        self.check_room(len(items))
+        kept = places.give_back() if places is not None else 0
+        if len(items) > kept:
+            self.check_room(len(items))
+        self._check_health()
         loop = asyncio.get_running_loop()
         now = self._clock()
         entries: list[_Entry[In, Out]] = [_Entry(item, loop.create_future(), now, now + timeout_s) for item in items]
@@ -226,6 +237,10 @@ class Batcher(Generic[In, Out]):
                 logger.warning("%d waiting items were not answered within the grace time", len(self._queue))
         self._loop_task.cancel()
         await asyncio.wait([self._loop_task])
+
+    def _check_health(self) -> None:
+        if not self.healthy:
+            raise UnavailableError("The service is not answering at the moment: it is stopping, or its engine failed.")
 
     async def _form_batches(self) -> None:
         while self._lost is None:

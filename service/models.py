@@ -70,6 +70,22 @@ class Models:
             raise ModelNotFoundError(f"{fault} Models for {PATHS[task]}: {there}.")
         return model
 
+    def named(self, name: str, version: str | None = None) -> Model:
+        """The model called `name`, whatever it does, in the version that is asked for, if one is.
+
+        Raises:
+            ModelNotFoundError: there is none; the message lists what there is.
+        """
+        model = self.by_name.get(name)
+        if model is None:
+            there = ", ".join(sorted(self.by_name)) or "none"
+            raise ModelNotFoundError(f"There is no model {name[:100]!r}. Models: {there}.")
+        if version is not None and version != model.manifest.version:
+            raise ModelNotFoundError(
+                f"The model {name!r} has no version {version[:100]!r}: {model.manifest.version!r} is loaded."
+            )
+        return model
+
     def is_default(self, model: Model) -> bool:
         """Whether `model` answers its task when a request names none."""
         return self._default_names[model.manifest.task] == model.manifest.name

@@ -90,7 +90,7 @@ async def test_the_interface_is_described(client: httpx.AsyncClient) -> None:
         content = operation["requestBody"]["content"]
         assert set(content) == {"multipart/form-data", "image/*", "application/octet-stream"}
         statuses = set(operation["responses"])
-        assert statuses == {"200", "400", "404", "408", "413", "415", "422", "500", "503", "504"}
+        assert statuses == {"200", "400", "401", "404", "408", "413", "415", "422", "500", "503", "504"}
         for status in statuses - {"200"}:
             schema = operation["responses"][status]["content"]["application/problem+json"]["schema"]
             assert schema == Problem.model_json_schema()
