@@ -93,6 +93,11 @@ class InFlight:
         self._empty = asyncio.Event()
         self._empty.set()
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._lives)
+
     def request(self) -> RequestLife:
         """One request, from before its body is read until its answer is ready.
 

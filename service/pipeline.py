@@ -22,6 +22,7 @@ from service.errors import BodyTimeoutError, DeadlineExceededError, InvalidReque
 from service.images import Prepared, decode
 from service.in_flight import InFlight, RequestLife
 from service.manifest import Manifest, Task
+from service.metrics import Metrics
 from service.models import Model, Models
 from service.preparing import prepare_uploads
 from service.settings import Settings
@@ -115,6 +116,7 @@ class Pipeline:
         async with self.admit(request, self.models.find(task, model_name), timings) as admission:
             uploads = await read_uploads(admission.headers, admission.body, max_pictures=self.max_pictures)
             self.body_arrived(request, admission)
+            timings.pictures = len(uploads)
             with admission.model.batcher.reserve(len(uploads)) as places:
                 yield Job(admission.model, uploads, timings, admission.life, places)
 
@@ -129,6 +131,7 @@ class Pipeline:
         """
         settings = self._settings
         asked_s = _asked_timeout_s(request.headers)
+        timings.model = model.manifest.name
         model.batcher.check_room()
         self._workers.check_room()
         with self._budget.hold() as hold:
@@ -174,6 +177,7 @@ class Pipeline:
         Raises:
             SightlineError: see `Batcher.submit_many`.
         """
+        job.timings.pictures = len(pictures)
         answers: list[Answer[NDArray[Any]]] = []
         portion = job.places.count
         try:
@@ -186,6 +190,7 @@ class Pipeline:
             raise job.life.error from None  # at the same moment, and says what the limit was
         job.timings.stages_ms["queue"] = max(answer.queue_s for answer in answers) * 1000
         job.timings.stages_ms["run"] = max(answer.run_s for answer in answers) * 1000
+        job.timings.batch_size = max(answer.batch_size for answer in answers)
         return [answer.output for answer in answers]
 
     async def draw(
@@ -212,11 +217,27 @@ class Pipeline:
         """The upright picture once more: held through the queue, large ones would fill the memory."""
         return decode(upload.data, self._settings.picture_limits)
 
+    def show(self, metrics: Metrics) -> None:
+        """Let `metrics` look at what there is room for, whenever they are asked for."""
+        for name, model in self.models.by_name.items():
+            metrics.watch_queue(name, partial(_queue_size, model))
+        metrics.watch_room(
+            ready=lambda: self.ready,
+            in_flight=lambda: self.in_flight.count,
+            decode_pending=lambda: self._workers.pending,
+            body_bytes=lambda: self._budget.used_bytes,
+            body_limit_bytes=self._budget.max_bytes,
+        )
+
     async def close(self, grace_s: float) -> None:
         """Drain, then let go of the models and threads."""
         await self.in_flight.drain(grace_s)
         await self.models.close(grace_s=0)
         self._workers.close()
+
+
+def _queue_size(model: Model) -> int:
+    return model.batcher.queue_size
 
 
 def _asked_timeout_s(headers: Headers) -> float | None:
