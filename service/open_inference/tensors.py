@@ -106,8 +106,8 @@ def _pixels_shape(tensor: InputTensor, size: ModelInput) -> tuple[int, ...]:
     expected = [size.height, size.width, size.channels]
     if tensor.shape[1:] != expected or tensor.shape[0] < 1:
         raise InvalidRequestError(
-            f"{INPUT_NAME}: the shape {str(tensor.shape)[:80]} does not fit: UINT8 is [N, {str(expected)[1:]}, N at least "
-            "1. A picture of another size is sent encoded, as BYTES."
+            f"{INPUT_NAME}: the shape {str(tensor.shape)[:80]} does not fit: UINT8 is [N, {str(expected)[1:]}, N > 0. "
+            "A picture of another size is sent encoded, as BYTES."
         )
     return tuple(tensor.shape)
 
