@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -18,11 +19,13 @@ from service.models import open_engines, start_models
 from service.pipeline import Pipeline
 from service.providers import available_cores
 from service.settings import Settings
+from service.static_files import StaticFolder
 from service.timings import Timings
 from service.workers import Workers
 
 PROBLEM_URN = "urn:sightline:problem:"
 RETRY_AFTER_S = 1
+_PAGE = Path(__file__).parent / "static" / "page"
 logger = logging.getLogger(__name__)
 
 
@@ -80,11 +83,13 @@ def create_app(settings: Settings, on_death: Callable[[], None] = lambda: None) 
         description=_describe_problems(),
         lifespan=lifespan,
         routes=[
+            *routes.page.router.routes,
             *routes.pictures.router.routes,
             *routes.status.router.routes,
         ],  # as they are: included, each is found twice
         redirect_slashes=False,
     )
+    app.state.page = StaticFolder(_PAGE)
     app.add_middleware(UnreadBodyMiddleware)
     app.add_exception_handler(errors.SightlineError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid_parameter)
