@@ -2,25 +2,33 @@
 
 import asyncio
 import logging
+import platform
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from service import errors, routes
 from service.bodies import UnreadBodyMiddleware
+from service.keys import KeyFile, KeyMiddleware
+from service.logs import RequestLog
+from service.metrics import Metrics
 from service.models import open_engines, start_models
+from service.observation import Observation
 from service.pipeline import Pipeline
-from service.providers import available_cores
+from service.providers import available_cores, onnxruntime_version
 from service.settings import Settings
 from service.static_files import StaticFolder
 from service.timings import Timings
+from service.version import VERSION
 from service.workers import Workers
 
 PROBLEM_URN = "urn:sightline:problem:"
@@ -40,6 +48,7 @@ class ProblemKind:
 
 PROBLEMS: Mapping[type[errors.SightlineError], ProblemKind] = {
     errors.MalformedRequestError: ProblemKind(400, "malformed-request", "The request cannot be parsed"),
+    errors.KeyRequiredError: ProblemKind(401, "key-required", "A key is needed"),
     errors.ModelNotFoundError: ProblemKind(404, "model-not-found", "No such model"),
     errors.BodyTimeoutError: ProblemKind(408, "body-timeout", "The body did not arrive in time"),
     errors.BodyTooLargeError: ProblemKind(413, "body-too-large", "The body is too large"),
@@ -57,28 +66,49 @@ PROBLEMS: Mapping[type[errors.SightlineError], ProblemKind] = {
 }
 
 
-def create_app(settings: Settings, on_death: Callable[[], None] = lambda: None) -> FastAPI:
+class _Application(FastAPI):
+    """FastAPI with one more middleware around all of it: those that are added do not see the answers of status 500."""
+
+    def __init__(self, metrics: Metrics, request_log: RequestLog | None, **options: Any) -> None:
+        super().__init__(**options)
+        self._metrics = metrics
+        self._request_log = request_log
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return Observation(super().build_middleware_stack(), self._metrics, self._request_log)
+
+
+def create_app(
+    settings: Settings, on_death: Callable[[], None] = lambda: None, request_log: RequestLog | None = None
+) -> FastAPI:
     """Make the application.
 
     Its lifespan finds, opens, checks and warms the models, which raises `StartupError` in one line when it cannot; at
     its end it finishes what is in flight. `on_death` is called when an engine is lost and the process should be
-    replaced.
+    replaced. Requests are logged to `request_log`, if any.
+
+    Raises:
+        StartupError: the file of keys cannot be used.
     """
+    metrics = Metrics(build_info())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         opened = await asyncio.to_thread(open_engines, settings)
         workers = Workers(settings.decode_threads or available_cores(), settings.max_decode_queue_size)
-        pipeline = Pipeline(settings, start_models(opened, settings, on_death), workers)
+        pipeline = Pipeline(settings, start_models(opened, settings, metrics, on_death), workers)
+        pipeline.show(metrics)
         app.state.pipeline = pipeline
         try:
             yield
         finally:
             await pipeline.close(settings.shutdown_grace_s)
 
-    app = FastAPI(
+    app = _Application(
+        metrics,
+        request_log,
         title="Sightline",
-        version="0.1.0",
+        version=VERSION,
         summary="Digits to /classify, street scenes to /segment.",
         description=_describe_problems(),
         lifespan=lifespan,
@@ -86,21 +116,43 @@ def create_app(settings: Settings, on_death: Callable[[], None] = lambda: None) 
             *routes.page.router.routes,
             *routes.pictures.router.routes,
             *routes.status.router.routes,
+            *routes.metrics.router.routes,
         ],  # as they are: included, each is found twice
         redirect_slashes=False,
     )
     app.state.page = StaticFolder(_PAGE)
+    app.state.metrics = metrics
+    if settings.api_keys_file is not None:
+        app.add_middleware(KeyMiddleware, keys=KeyFile(settings.api_keys_file), refuse=_answer_error)
     app.add_middleware(UnreadBodyMiddleware)
+    _answer_errors(app)
+    return app
+
+
+def create_metrics_app(metrics: Metrics) -> FastAPI:
+    """What is answered on the second port, if there is one: /metrics, to anyone."""
+    app = FastAPI(openapi_url=None, routes=routes.metrics.router.routes, redirect_slashes=False)
+    app.state.metrics = metrics
+    _answer_errors(app)
+    return app
+
+
+def build_info() -> dict[str, str]:
+    """Of what this is made."""
+    return {"version": VERSION, "python": platform.python_version(), "onnxruntime": onnxruntime_version()}
+
+
+def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(errors.SightlineError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid_parameter)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(Exception, _answer_unforeseen)
-    return app
 
 
 def problem(request: Request, kind: ProblemKind, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """An RFC 9457 answer; to a picture, with the time that it took."""
     body = {"type": PROBLEM_URN + kind.name, "title": kind.title, "status": kind.status, "detail": detail}
+    request.state.problem = kind.name
     response = Response(orjson.dumps(body), kind.status, headers, "application/problem+json")
     if kind.status == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)

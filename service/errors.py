@@ -14,6 +14,10 @@ class StartupError(Exception):
     """The service cannot start. `str(error)` is one line for the person who deploys it, naming the file or setting."""
 
 
+class KeyRequiredError(SightlineError):
+    """The request came without a key, or with one that is not known."""
+
+
 class NotAPictureError(SightlineError):
     """The bytes are not in one of the formats that are opened (JPEG, PNG, WebP, GIF, BMP)."""
 

@@ -106,6 +106,12 @@ def available_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
+def onnxruntime_version() -> str:
+    """Of the build that is installed."""
+    version: str = ort.__version__
+    return version
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, which for onnxruntime is followed by a C++ stack."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -30,11 +30,37 @@ class Settings(BaseSettings):
         default="127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 for every interface."
     )
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose one.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Lowest level that is logged."
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="A second port, on which /metrics alone is answered and needs no key; 0 lets the system choose "
+        "one. Unset: only on the first, where it needs a key if there are keys.",
+    )
+    metrics_host: str | None = Field(
+        default=None, min_length=1, description="Address of that second port; unset: the same as the first."
     )
 
-    access_log: bool = Field(default=False, description="Whether every request is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info",
+        description="Lowest level that is logged. Requests are info, those answered 503 or 504 warning, other 5xx "
+        "error.",
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="How: `json`, one object a line; `text`, for people; `auto`: text on a terminal."
+    )
+
+    api_keys_file: Path | None = Field(
+        default=None,
+        description="File of keys, one a line, `#` for comments; with it every request but those for probes, page and "
+        "docs needs one. What changes in it is seen within a second. Unset: nobody needs a key.",
+    )
+    allow_open: bool = Field(
+        default=False,
+        description="Says that listening beyond loopback without keys is meant, and silences the warning about it.",
+    )
+
+    access_log: bool = Field(default=True, description="Whether every request is logged.")
 
     provider: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",

@@ -75,14 +75,14 @@ def test_every_error_has_its_row() -> None:
 
 async def test_the_interface_is_described(client: httpx.AsyncClient) -> None:
     described: dict[str, Any] = (await client.get("/openapi.json")).json()
-    assert set(described["paths"]) == {"/classify", "/segment", "/models", "/healthz", "/readyz"}
+    assert set(described["paths"]) == {"/classify", "/segment", "/models", "/healthz", "/readyz", "/metrics"}
     for path, parameters in (("/classify", {"top_k", "model", "output"}), ("/segment", {"model", "output"})):
         operation = described["paths"][path]["post"]
         assert {each["name"] for each in operation["parameters"]} == parameters | {"X-Request-Timeout-Ms"}
         content = operation["requestBody"]["content"]
         assert set(content) == {"multipart/form-data", "image/*", "application/octet-stream"}
         statuses = set(operation["responses"])
-        assert statuses == {"200", "400", "404", "408", "413", "415", "422", "500", "503", "504"}
+        assert statuses == {"200", "400", "401", "404", "408", "413", "415", "422", "500", "503", "504"}
         for status in statuses - {"200"}:
             schema = operation["responses"][status]["content"]["application/problem+json"]["schema"]
             assert schema == Problem.model_json_schema()
