@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -25,12 +26,14 @@ from service.observation import Observation
 from service.pipeline import Pipeline
 from service.providers import available_cores, onnxruntime_version
 from service.settings import Settings
+from service.static_files import StaticFolder
 from service.timings import Timings
 from service.version import VERSION
 from service.workers import Workers
 
 PROBLEM_URN = "urn:sightline:problem:"
 RETRY_AFTER_S = 1
+_PAGE = Path(__file__).parent / "static" / "page"
 logger = logging.getLogger(__name__)
 
 
@@ -110,6 +113,7 @@ def create_app(
         description=_describe_problems(),
         lifespan=lifespan,
         routes=[
+            *routes.page.router.routes,
             *routes.pictures.router.routes,
             *routes.status.router.routes,
             *routes.metrics.router.routes,
@@ -117,6 +121,7 @@ def create_app(
         ],  # as they are: included, each is found twice
         redirect_slashes=False,
     )
+    app.state.page = StaticFolder(_PAGE)
     app.state.metrics = metrics
     if settings.api_keys_file is not None:
         app.add_middleware(KeyMiddleware, keys=KeyFile(settings.api_keys_file), refuse=_answer_error)
