@@ -22,6 +22,7 @@ LABEL org.opencontainers.image.title="sightline" \
 ENV PATH=/opt/sightline/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     SIGHTLINE_HOST=0.0.0.0
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin sightline
 WORKDIR /app

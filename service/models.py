@@ -15,7 +15,7 @@ from service.engine import Engine, OnnxEngine
 from service.errors import ModelNotFoundError, StartupError
 from service.manifest import Manifest, Task
 from service.metrics import Metrics
-from service.providers import PREFERRED_PRECISION, Provider, offers_cuda
+from service.providers import PREFERRED_PRECISION, CudaOptions, Provider, offers_cuda
 from service.settings import Settings
 
 TASKS: tuple[Task, ...] = ("classification", "segmentation")
@@ -183,6 +183,12 @@ def _open_on(provider: Provider, files: ModelFiles, settings: Settings) -> Engin
         provider,
         max_batch_size=settings.max_batch_size(task, provider),
         intra_op_threads=settings.intra_op_threads(task),
+        cuda=CudaOptions(
+            conv_search=settings.cuda_conv_search,
+            arena_growth=settings.cuda_arena_growth,
+            max_arena_bytes=settings.cuda_max_arena_bytes,
+        ),
+        run_timeout_s=settings.run_timeout_s,
     )
     try:
         engine.warm()

@@ -3,9 +3,11 @@
 import asyncio
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 
@@ -21,6 +23,8 @@ from service.settings import ENV_PREFIX, Settings, SettingsError, read_settings
 
 _KEEP_ALIVE_S = 75  # as long as proxies commonly keep theirs, so that it is they who close
 _EXIT_FAILURE, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
+_LOST_ENGINE_GRACE_S = 1  # for answers to get out; what has no answer yet will have none
+_LAST_RESORT_S = 10.0
 logger = logging.getLogger(__name__)
 
 
@@ -73,9 +77,14 @@ class _Server(uvicorn.Server):
         await drain
 
     def stop_for_lost_engine(self) -> None:
-        """Drain and end, for a supervisor to start the process anew."""
+        """Answer what waits and end, for a supervisor to start the process anew."""
         self.lost_engine = True
         self.should_exit = True
+        self._grace_s = min(self._grace_s, _LOST_ENGINE_GRACE_S)
+        self.config.timeout_graceful_shutdown = _LOST_ENGINE_GRACE_S + 1
+        last_resort = threading.Timer(_LAST_RESORT_S, os._exit, [_EXIT_FAILURE])  # whatever a lost GPU holds up
+        last_resort.daemon = True
+        last_resort.start()
 
 
 class _MetricsServer(uvicorn.Server):

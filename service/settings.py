@@ -67,6 +67,29 @@ class Settings(BaseSettings):
         description="Where networks run: `cuda` stops at start-up when the GPU cannot be used for every node, `cpu` "
         "never tries it, `auto` takes the GPU where it works and says in the log why not where it does not.",
     )
+    cuda_conv_search: Literal["heuristic", "exhaustive", "default"] = Field(
+        default="heuristic",
+        description="How cuDNN chooses an algorithm for each convolution: `heuristic` asks its tables, which takes "
+        "milliseconds; `exhaustive` times every one for every batch size while warming, which takes seconds and memory "
+        "and may find faster ones; `default` takes one without looking.",
+    )
+    cuda_max_arena_bytes: int | None = Field(
+        default=None,
+        ge=1,
+        description="Memory on the GPU for the weights and activations of each model; unset: as much as there is. Set "
+        "it where others use the GPU too; cuDNN, cuBLAS and the context take some hundred megabytes beside it.",
+    )
+    cuda_arena_growth: Literal["as-requested", "doubling"] = Field(
+        default="as-requested",
+        description="By how much that memory grows: `as-requested`, since all of it is taken while warming the few "
+        "batch sizes there are; `doubling` takes up to twice what is needed, and is for graphs of many shapes.",
+    )
+    run_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Time for one run of a network. A longer one hangs: the process says so, answers 503 and ends with "
+        "1, for its supervisor to start it anew.",
+    )
     models_dir: Path = Field(default=REPOSITORY / "models", description="Folder of NAME.PRECISION.onnx files.")
     classify_model: str = Field(default="digits", description="Model that answers /classify when no ?model= is given.")
     segment_model: str = Field(default="streets", description="Model that answers /segment when no ?model= is given.")

@@ -29,8 +29,11 @@ SERVICE: dict[str, set[str]] = {
     "schemas": {"manifest"},
     "checksums": {"errors"},
     "artifacts": {"checksums", "errors", "manifest"},
-    "providers": {"errors", "manifest"},
-    "engine": {"artifacts", "errors", "manifest", "providers"},
+    "cuda_driver": set(),
+    "engine_thread": {"errors"},
+    "bindings": set(),
+    "providers": {"cuda_driver", "errors", "manifest"},
+    "engine": {"artifacts", "bindings", "engine_thread", "errors", "manifest", "providers"},
     "preparing": {"errors", "images", "manifest", "uploads", "workers"},
     "models": {"artifacts", "batching", "engine", "errors", "manifest", "metrics", "providers", "settings"},
     "pipeline": {

@@ -44,6 +44,7 @@ async def get_models(pipeline: SharedPipeline) -> Response:
                     "default": models.is_default(model),
                     "provider": model.engine.provider,
                     "why": model.why,
+                    "options": model.engine.options,
                     "precision": model.manifest.precision,
                     "max_batch_size": model.batcher.max_batch_size,
                     "batch_sizes": model.engine.batch_sizes,

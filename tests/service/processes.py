@@ -36,12 +36,12 @@ class Running:
         return Connection.to(self.host, self.port)
 
 
-def launch(**settings: object) -> subprocess.Popen[str]:
-    """Start `python -m service` with settings named as in `Settings`, and no others."""
+def launch(program: str = "service", /, **settings: object) -> subprocess.Popen[str]:
+    """Start `python -m PROGRAM` with settings named as in `Settings`, and no others."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
     environment |= {f"SIGHTLINE_{name.upper()}": str(value) for name, value in settings.items()}
     return subprocess.Popen(
-        [sys.executable, "-m", "service"],
+        [sys.executable, "-m", program],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -51,9 +51,9 @@ def launch(**settings: object) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def running(**settings: object) -> Iterator[Running]:
+def running(program: str = "service", /, **settings: object) -> Iterator[Running]:
     """A service on a port of its own, killed at the end if it still runs."""
-    process = launch(**({"port": 0, "provider": "cpu"} | settings))
+    process = launch(program, **({"port": 0, "provider": "cpu"} | settings))
     assert process.stdout
     assert process.stderr
     try:

@@ -1,25 +1,18 @@
 """The process: how it starts, what it says when it cannot, and how it ends."""
 
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import onnx
 import orjson
 import pytest
 
-from service.engine import OnnxEngine
-from service.errors import UnavailableError
-from service.server import main
 from tests.service import tiny_models
 from tests.service.conftest import grey_png
-from tests.service.processes import ROOT, Connection, Reply, launch, running
+from tests.service.processes import ROOT, launch, running
 
 HALF_A_REQUEST = (
     b"POST /classify?model=brightness HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
@@ -193,36 +186,11 @@ def test_a_missing_package_gets_one_line() -> None:
     assert err.startswith("Sightline needs the package onnxruntime")
 
 
-@pytest.fixture
-def signals_restored() -> Iterator[None]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("signals_restored")
-def test_a_lost_engine_ends_the_process_for_a_supervisor_to_see(
-    models_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def lose(*_: object) -> None:
-        raise UnavailableError("The service lost its GPU and is being restarted.")
-
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    replies: list[Reply] = []
-
-    def post() -> None:
-        while not replies:
-            with suppress(ConnectionRefusedError), Connection.to("127.0.0.1", port) as connection:
-                replies.append(connection.post("/classify?model=brightness", grey_png(50)))
-
-    monkeypatch.setattr(OnnxEngine, "run", lose)
-    for name, value in {"MODELS_DIR": models_dir, "PORT": port, "PROVIDER": "cpu"}.items():
-        monkeypatch.setenv(f"SIGHTLINE_{name}", str(value))
-    client = threading.Thread(target=post)
-    client.start()
-    code = main([])
-    client.join()
-    assert (replies[0].status, replies[0].problem) == (503, "unavailable")
-    assert code == 1
+def test_nothing_is_reported_to_anyone(models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime's official builds keep a file of what they would report; where there is none, nothing is sent."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with running(models_dir=models_dir) as service:
+        assert service.stop() == 0
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
