@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -27,12 +28,14 @@ from service.pipeline import Pipeline
 from service.providers import available_cores, onnxruntime_version
 from service.routes.direct import DirectRoutes
 from service.settings import Settings
+from service.static_files import StaticFolder
 from service.timings import Timings
 from service.version import VERSION
 from service.workers import Workers
 
 PROBLEM_URN = "urn:sightline:problem:"
 RETRY_AFTER_S = 1
+_PAGE = Path(__file__).parent / "static" / "page"
 logger = logging.getLogger(__name__)
 
 
@@ -118,12 +121,14 @@ def create_app(
         description=_describe_problems(),
         lifespan=lifespan,
         routes=[
+            *routes.page.router.routes,
             *routes.pictures.router.routes,
             *routes.status.router.routes,
             *routes.metrics.router.routes,
         ],  # as they are: included, each is found twice
         redirect_slashes=False,
     )
+    app.state.page = StaticFolder(_PAGE)
     app.state.metrics = metrics
     _answer_errors(app)
     return app
