@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from service.errors import InvalidRequestError, MalformedRequestError
 
 _PIECE_BYTES = 1 << 16
-_LONGEST_VALUE = 256  # spaces around it included; what is longer is nothing that anyone means
+_LONGEST_VALUE = 4096  # spaces around it included; what is longer is nothing that anyone means
 _DIGITS, _SPACES = b"0123456789", b" \t\r\n"
 _NO_COMMA = re.compile(rb"[0-9][ \t\r\n]+[0-9]")
 _TOKEN = re.compile(rb"[^ \t\r\n,\[\]]+")
@@ -53,9 +53,9 @@ def _pieces(text: memoryview) -> Iterator[bytes]:
         if end < len(text):
             nearby = bytes(text[end : end + _LONGEST_VALUE])
             comma = nearby.find(b",")
-            if comma < 0:
+            if comma < 0 and len(text) - end > len(nearby):
                 raise InvalidRequestError(f"The data of images goes on without a comma for {_LONGEST_VALUE} bytes.")
-            end += comma + 1
+            end = end + comma + 1 if comma >= 0 else len(text)
         yield bytes(text[start:end])
         start = end
 
