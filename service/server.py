@@ -110,6 +110,7 @@ def _serve(settings: Settings, request_log: RequestLog) -> int:
             server.stop_for_lost_engine()
 
     app = create_app(settings, on_death, request_log if settings.access_log else None)
+    request_log.writer.on_drop = app.state.metrics.dropped_log_lines.inc
     # A little longer than the drain, whose answers must still get out.
     config = _configuration(
         app,
@@ -140,6 +141,7 @@ def _configuration(app: ASGIApp, *, timeout_graceful_shutdown: int, unread_answe
         ws="none",
         http=bounded(unread_answer_timeout_s),  # type: ignore[arg-type]
         log_config=None,  # its loggers' lines go where all others do
+        log_level="warning",  # when it starts and stops is said above
         access_log=False,  # `Observation` logs requests, and knows more about them
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
