@@ -8,7 +8,14 @@ COPY requirements/${VARIANT}.lock requirements.lock
 RUN python -m venv /opt/sightline \
     && /opt/sightline/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
         --only-binary=:all: -r requirements.lock \
-    && /opt/sightline/bin/pip uninstall --yes --disable-pip-version-check pip setuptools
+    # Never loaded by what is served (docs/gpu.md shows it): cuFFT, which only DFT nodes ask for; NVBLAS; headers; the
+    # TensorRT provider, whose TensorRT is not here; onnxruntime's tools for converting and quantising.
+    && /opt/sightline/bin/pip uninstall --yes --disable-pip-version-check \
+        nvidia-cufft nvidia-cufft-cu12 pip setuptools \
+    && cd /opt/sightline/lib/python3.11/site-packages \
+    && rm -rf nvidia/*/include nvidia/*/lib/libnvblas.so* \
+        onnxruntime/capi/libonnxruntime_providers_tensorrt.so \
+        onnxruntime/tools onnxruntime/transformers onnxruntime/quantization onnxruntime/datasets
 
 FROM python:3.11-slim-bookworm
 ARG VARIANT=gpu
@@ -22,6 +29,7 @@ LABEL org.opencontainers.image.title="sightline" \
 ENV PATH=/opt/sightline/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     SIGHTLINE_HOST=0.0.0.0
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin sightline
 WORKDIR /app

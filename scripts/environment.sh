@@ -5,6 +5,9 @@
 # leaves FOLDER with everything that the EXTRAS of pyproject.toml (comma-separated) need. The installed extras are
 # remembered in a stamp, so that a start with nothing to do costs no pip. PYTHON chooses the interpreter.
 
+# onnxruntime's official builds report to Microsoft unless told not to.
+export ORT_DISABLE_TELEMETRY="${ORT_DISABLE_TELEMETRY-1}"
+
 say() { printf '%s\n' "$*" >&2; }
 
 is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }

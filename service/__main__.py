@@ -1,10 +1,28 @@
 """`python -m service`: serve the models in models/ over HTTP. Settings are environment variables, `SIGHTLINE_…`."""
 
+import logging
+import os
 import sys
+from typing import NoReturn
 
 if sys.version_info < (3, 11):  # noqa: UP036 - whoever runs an older one should read this, not a SyntaxError
     sys.exit(f"Sightline needs Python 3.11 or newer; this is {sys.version.split()[0]}.")
 
+
+def _report_to_nobody() -> None:
+    """Onnxruntime's official builds send reports to Microsoft, and keep a file of them, unless told not to at first."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
+def _end(code: int) -> NoReturn:
+    """End now: a run that hangs, or a lost CUDA context, can hold up what Python does after the last line."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+_report_to_nobody()
 try:
     from service.server import main  # only now: it would not compile on an older Python
 except ModuleNotFoundError as error:
@@ -13,4 +31,4 @@ except ModuleNotFoundError as error:
     )
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    _end(main(sys.argv[1:]))

@@ -34,7 +34,7 @@ async def classify(pipeline: Pipeline, job: Job, *, top_k: int, output: Classify
     prepared = await pipeline.prepare(job)
     if output == "input":
         return Reply(input_png(prepared[0].pixels), "image/png")
-    outputs = await pipeline.infer(job, prepared)
+    outputs = await pipeline.infer(job, [each.pixels for each in prepared])
     with job.timings.measure("draw"):
         results = [
             {"filename": upload.filename, **_ranking(probabilities, each, job.manifest, top_k)}
@@ -48,7 +48,7 @@ async def segment(pipeline: Pipeline, job: Job, *, output: SegmentOutput) -> Rep
     if output != "json":
         job.only_upload(output)
     prepared = await pipeline.prepare(job)
-    outputs = await pipeline.infer(job, prepared)
+    outputs = await pipeline.infer(job, [each.pixels for each in prepared])
     pairs = list(zip(prepared, outputs, strict=True))
     manifest = job.manifest
     classes = manifest.classes

@@ -2,28 +2,40 @@
 
 import asyncio
 import logging
+import platform
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
+from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import ASGIApp
 
 from service import errors, routes
 from service.bodies import UnreadBodyMiddleware
 from service.keys import KeyFile, KeyMiddleware
+from service.logs import RequestLog
+from service.metrics import Metrics
 from service.models import open_engines, start_models
+from service.observation import Observation
 from service.pipeline import Pipeline
-from service.providers import available_cores
+from service.providers import available_cores, onnxruntime_version
+from service.routes.direct import DirectRoutes
 from service.settings import Settings
+from service.static_files import StaticFolder
 from service.timings import Timings
+from service.version import VERSION
 from service.workers import Workers
 
 PROBLEM_URN = "urn:sightline:problem:"
 RETRY_AFTER_S = 1
+_PAGE = Path(__file__).parent / "static" / "page"
 logger = logging.getLogger(__name__)
 
 
@@ -56,53 +68,98 @@ PROBLEMS: Mapping[type[errors.SightlineError], ProblemKind] = {
 }
 
 
-def create_app(settings: Settings, on_death: Callable[[], None] = lambda: None) -> FastAPI:
+class _Application(FastAPI):
+    """FastAPI within our own middlewares, which see its answers of status 500, and with a way past it for pictures."""
+
+    def __init__(self, metrics: Metrics, request_log: RequestLog | None, keys: KeyFile | None, **options: Any) -> None:
+        super().__init__(**options)
+        self._metrics = metrics
+        self._request_log = request_log
+        self._keys = keys
+
+    def build_middleware_stack(self) -> ASGIApp:
+        stack: ASGIApp = DirectRoutes(super().build_middleware_stack(), self.routes, _HANDLERS)
+        if self._keys is not None:
+            stack = KeyMiddleware(stack, keys=self._keys, refuse=_answer_error)
+        stack = ServerErrorMiddleware(UnreadBodyMiddleware(stack), handler=_answer_unforeseen)
+        return Observation(stack, self._metrics, self._request_log)
+
+
+def create_app(
+    settings: Settings, on_death: Callable[[], None] = lambda: None, request_log: RequestLog | None = None
+) -> FastAPI:
     """Make the application.
 
     Its lifespan finds, opens, checks and warms the models, which raises `StartupError` in one line when it cannot; at
     its end it finishes what is in flight. `on_death` is called when an engine is lost and the process should be
-    replaced.
+    replaced. Requests are logged to `request_log`, if any.
 
     Raises:
         StartupError: the file of keys cannot be used.
     """
+    metrics = Metrics(build_info())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         opened = await asyncio.to_thread(open_engines, settings)
         workers = Workers(settings.decode_threads or available_cores(), settings.max_decode_queue_size)
-        pipeline = Pipeline(settings, start_models(opened, settings, on_death), workers)
+        pipeline = Pipeline(settings, start_models(opened, settings, metrics, on_death), workers)
+        pipeline.show(metrics)
         app.state.pipeline = pipeline
         try:
             yield
         finally:
             await pipeline.close(settings.shutdown_grace_s)
 
-    app = FastAPI(
+    app = _Application(
+        metrics,
+        request_log,
+        None if settings.api_keys_file is None else KeyFile(settings.api_keys_file),
         title="Sightline",
-        version="0.1.0",
+        version=VERSION,
         summary="Digits to /classify, street scenes to /segment.",
         description=_describe_problems(),
         lifespan=lifespan,
         routes=[
+            *routes.page.router.routes,
             *routes.pictures.router.routes,
             *routes.status.router.routes,
+            *routes.metrics.router.routes,
+            *routes.open_inference.router.routes,
         ],  # as they are: included, each is found twice
         redirect_slashes=False,
     )
-    if settings.api_keys_file is not None:
-        app.add_middleware(KeyMiddleware, keys=KeyFile(settings.api_keys_file), refuse=_answer_error)
-    app.add_middleware(UnreadBodyMiddleware)
-    app.add_exception_handler(errors.SightlineError, _answer_error)
-    app.add_exception_handler(RequestValidationError, _answer_invalid_parameter)
-    app.add_exception_handler(HTTPException, _answer_http_error)
-    app.add_exception_handler(Exception, _answer_unforeseen)
+    app.state.page = StaticFolder(_PAGE)
+    app.state.metrics = metrics
+    _answer_errors(app)
     return app
+
+
+def create_metrics_app(metrics: Metrics) -> FastAPI:
+    """What is answered on the second port, if there is one: /metrics, to anyone."""
+    app = FastAPI(openapi_url=None, routes=routes.metrics.router.routes, redirect_slashes=False)
+    app.state.metrics = metrics
+    _answer_errors(app)
+    return app
+
+
+def build_info() -> dict[str, str]:
+    """Of what this is made."""
+    return {"version": VERSION, "python": platform.python_version(), "onnxruntime": onnxruntime_version()}
+
+
+def _answer_errors(app: FastAPI) -> None:
+    for error, answer in _HANDLERS:
+        app.add_exception_handler(error, answer)
+    app.add_exception_handler(Exception, _answer_unforeseen)
 
 
 def problem(request: Request, kind: ProblemKind, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """An RFC 9457 answer; to a picture, with the time that it took."""
     body = {"type": PROBLEM_URN + kind.name, "title": kind.title, "status": kind.status, "detail": detail}
+    if request.scope["path"].startswith("/v2"):
+        body["error"] = detail  # what clients of the Open Inference Protocol read
+    request.state.problem = kind.name
     response = Response(orjson.dumps(body), kind.status, headers, "application/problem+json")
     if kind.status == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
@@ -138,6 +195,11 @@ async def _answer_unforeseen(request: Request, _: Exception) -> Response:
     return problem(request, kind, "The service failed. The details are in its log.")
 
 
+_HANDLERS = (
+    (errors.SightlineError, _answer_error),
+    (RequestValidationError, _answer_invalid_parameter),
+    (HTTPException, _answer_http_error),
+)
 _HTTP_DETAILS = {
     404: "There is nothing at this path. See / for what there is.",
     405: "This path does not take that method; the Allow header says which it takes.",

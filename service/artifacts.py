@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from service.checksums import check_sum, read_sums
 from service.errors import StartupError
 from service.manifest import Manifest, ManifestError, Precision
 
@@ -51,17 +52,21 @@ def find_models(folder: Path) -> list[ModelFiles]:
 
     Raises:
         StartupError: there is no such folder, or no model in it.
+        StartupError: there is a SHA256SUMS in it that a file does not fit.
         ArtifactError: a file is cut, foreign, without metadata, of a newer schema, under another's name, or at odds
             with the file of the other precision.
     """
     if not folder.is_dir():
         raise StartupError(f"{folder}: no such folder of models (SIGHTLINE_MODELS_DIR)")
+    sums = read_sums(folder)
     by_name: dict[str, dict[Precision, Artifact]] = {}
     for path in sorted(folder.glob("*.onnx")):
         match = _FILE_NAME.fullmatch(path.name)
         if match is None:
             logger.warning("%s is not served: model files are named NAME.fp32.onnx or NAME.fp16.onnx", path)
             continue
+        if sums is not None:
+            check_sum(path, sums)
         artifact = read_artifact(path)
         stated = f"{artifact.manifest.name}.{artifact.manifest.precision}.onnx"
         if stated != path.name:

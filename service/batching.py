@@ -9,12 +9,15 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 from service.errors import DeadlineExceededError, InferenceError, OverloadedError, SightlineError, UnavailableError
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+ReleaseReason = Literal["full", "idle", "waited", "closing"]
+"""Why a batch was released: no more fit, nothing ran, `max_wait_ms` had passed, or the batcher was closing."""
 
 _STOPPED = "The service stopped before this was answered."
 logger = logging.getLogger(__name__)
@@ -22,11 +25,33 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[Out]):
-    """One item's output, the seconds it waited for its batch to run, and the seconds its batch ran."""
+    """One item's output, the seconds it waited for its batch to run, and that batch's seconds and size."""
 
     output: Out
     queue_s: float
     run_s: float
+    batch_size: int
+
+
+class BatchObserver(Protocol):
+    """Is told of batches as they come and go, on the event loop. It must be quick and never raise."""
+
+    def released(self, size: int, reason: ReleaseReason) -> None:
+        """A batch of `size` was handed over to be run."""
+
+    def ran(self, seconds: float) -> None:
+        """A batch was answered after it ran for `seconds`."""
+
+    def failed(self) -> None:
+        """A batch ended with an error."""
+
+
+class _Nobody:
+    def released(self, size: int, reason: ReleaseReason) -> None: ...
+
+    def ran(self, seconds: float) -> None: ...
+
+    def failed(self) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -56,10 +81,21 @@ class Places:
     def __exit__(self, *_: object) -> None:
         self.give_back()
 
-    def give_back(self) -> None:
-        """Let others have the room. Idempotent."""
-        self._batcher.reserved -= self.count
-        self.count = 0
+    def give_back(self) -> int:
+        """Let others have the room, and say how much that was. Idempotent."""
+        count, self.count = self.count, 0
+        self._batcher.reserved -= count
+        return count
+
+    def renew(self, count: int) -> None:
+        """Keep room for `count` more items of a request that has been answered in part, whether there is any or not.
+
+        It was let in, and would have waited for nothing if others now took its place. The queue may so grow longer
+        than its limit, by no more than what such a request submits at once; others wait until it is shorter again.
+        """
+        self.give_back()
+        self._batcher.reserved += count
+        self.count = count
 
 
 class Batcher(Generic[In, Out]):
@@ -85,6 +121,7 @@ class Batcher(Generic[In, Out]):
         max_queue_size: int,
         max_wait_ms: float = 0.0,
         on_death: Callable[[], None] = lambda: None,
+        observer: BatchObserver | None = None,
         clock: Callable[[], float] = time.perf_counter,  # an event loop's own may tick in milliseconds
     ) -> None:
         self.max_batch_size = max_batch_size
@@ -93,6 +130,7 @@ class Batcher(Generic[In, Out]):
         self._run = run
         self._max_wait_s = max_wait_ms / 1000
         self._on_death = on_death
+        self._observer: BatchObserver = observer or _Nobody()
         self._clock = clock
         self._queue: OrderedDict[_Entry[In, Out], None] = (
             OrderedDict()
@@ -128,8 +166,7 @@ class Batcher(Generic[In, Out]):
             UnavailableError: not started, closing, or dead.
             OverloadedError: the queue has no room for them.
         """
-        if not self.healthy:
-            raise UnavailableError("The service is not answering at the moment: it is stopping, or its engine failed.")
+        self._check_health()
         if len(self._queue) + self.reserved + count > self.max_queue_size:
             raise OverloadedError("Too many pictures are waiting for this model. Try again in a moment.")
 
@@ -155,8 +192,8 @@ class Batcher(Generic[In, Out]):
     ) -> list[Answer[Out]]:
         """Queue all `items` or none, and wait for their answers, which come in the order of the items.
 
-        `places` is the room that was kept for them. A caller that is cancelled takes its items with it: those not yet
-        in a batch are never run, and neither are those whose time is over.
+        `places` is the room that was kept for them; with it there is room. A caller that is cancelled takes its items
+        with it: those not yet in a batch are never run, and neither are those whose time is over.
 
         Raises:
             OverloadedError: no room for all of them; nothing was queued.
@@ -164,9 +201,10 @@ class Batcher(Generic[In, Out]):
             DeadlineExceededError: not all were answered within `timeout_s`.
             InferenceError: `run` failed on a batch that one of them was in, or whatever error `run` raised itself.
         """
-        if places is not None:
-            places.give_back()
-        self.check_room(len(items))
+        kept = places.give_back() if places is not None else 0
+        if len(items) > kept:
+            self.check_room(len(items))
+        self._check_health()
         loop = asyncio.get_running_loop()
         now = self._clock()
         entries: list[_Entry[In, Out]] = [_Entry(item, loop.create_future(), now, now + timeout_s) for item in items]
@@ -200,12 +238,18 @@ class Batcher(Generic[In, Out]):
         self._loop_task.cancel()
         await asyncio.wait([self._loop_task])
 
+    def _check_health(self) -> None:
+        if not self.healthy:
+            raise UnavailableError("The service is not answering at the moment: it is stopping, or its engine failed.")
+
     async def _form_batches(self) -> None:
         while self._lost is None:
             self._change.clear()
             wait_s = self._seconds_until_due()
             if wait_s == 0:
+                reason = self._release_reason()
                 if batch := self._take_batch():
+                    self._observer.released(len(batch), reason)
                     self._start_run(batch)
                 continue
             if not self._queue and not self._running:
@@ -225,6 +269,14 @@ class Batcher(Generic[In, Out]):
             return 0
         first = next(iter(self._queue))
         return max(0, first.submitted_at + self._max_wait_s - self._clock())
+
+    def _release_reason(self) -> ReleaseReason:
+        """Why a batch is taken from the queue now that one is due."""
+        if len(self._queue) >= self.max_batch_size:
+            return "full"
+        if self._closing:
+            return "closing"
+        return "waited" if self._max_wait_s else "idle"
 
     async def _wait_for_change(self, seconds: float | None) -> None:
         """Wait for items to come, a batch to end, or `close`, for at most `seconds`."""
@@ -264,12 +316,14 @@ class Batcher(Generic[In, Out]):
         try:
             outputs = self._outputs(future, len(batch.entries))
         except SightlineError as error:
+            self._observer.failed()
             _fail(batch.entries, error)
             return
         run_s = self._last_end - started_at
+        self._observer.ran(run_s)
         for entry, output in zip(batch.entries, outputs, strict=True):
             if not entry.future.done():
-                entry.future.set_result(Answer(output, started_at - entry.submitted_at, run_s))
+                entry.future.set_result(Answer(output, started_at - entry.submitted_at, run_s, len(batch.entries)))
 
     def _outputs(self, future: "asyncio.Future[Sequence[Out]]", count: int) -> Sequence[Out]:
         """What a run that ended gave; raises what its items are to be failed with."""

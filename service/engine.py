@@ -5,34 +5,35 @@ has one owner. The event loop gathers a batch, hands it over and is woken once w
 handed over while another runs is begun the moment that one ends, without the event loop being asked.
 """
 
-import asyncio
 import logging
-import queue
 import re
-import threading
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.artifacts import Artifact
+from service.bindings import BoundRuns
+from service.engine_thread import EngineThread
 from service.errors import InferenceError, StartupError, UnavailableError
 from service.manifest import Manifest
-from service.providers import Provider, open_session
+from service.providers import DEVICES, CudaOptions, Provider, first_line, open_session, options_of
 
 INPUT_NAME = "images"
 OUTPUT_NAMES = {"classification": "probabilities", "segmentation": "labels"}
 _OUTPUT_TYPES = {"classification": "tensor(float)", "segmentation": "tensor(uint8)"}
 
 # After one of these every later call in the process fails too. Not so out of memory: a smaller batch may fit.
-_LOST_CONTEXT = re.compile(r"(CUDA|CUDNN|CUBLAS) (failure|error)(?!.*out of memory)", re.IGNORECASE | re.DOTALL)
+_LOST_CONTEXT = re.compile(
+    r"(CUDA|CUDNN|CUBLAS)\w* (failure|error)(?!.*(out of memory|ALLOC_FAILED))", re.IGNORECASE | re.DOTALL
+)
 
-T = TypeVar("T")
+RUN_TIMEOUT_S = 60.0
+"""A run that takes longer hangs; no run of a network that anyone waits for comes near."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -51,11 +52,15 @@ class Engine(Protocol):
     def batch_sizes(self) -> tuple[int, ...]:
         """The batch sizes that `warm` runs, ascending. On CUDA every batch is padded to one of them."""
 
+    @property
+    def options(self) -> Mapping[str, str]:
+        """What was chosen for the session, in the provider's own names."""
+
     def warm(self) -> None:
         """Run each of `batch_sizes` once, so that no request pays for a first time. Blocks.
 
         Raises:
-            StartupError: a run fails, or its output is not what the manifest says.
+            StartupError: a run fails or hangs, or its output is not what the manifest says.
         """
 
     def run(self, pictures: Sequence[NDArray[np.uint8]]) -> Awaitable[Sequence[NDArray[Any]]]:
@@ -68,7 +73,7 @@ class Engine(Protocol):
 
         Raises:
             InferenceError: this batch failed.
-            UnavailableError: the engine is lost, and no later batch will be answered.
+            UnavailableError: the engine is lost: no later batch will be answered, and the process should be replaced.
         """
 
     def close(self) -> None:
@@ -79,7 +84,14 @@ class OnnxEngine:
     """An `Engine` on onnxruntime."""
 
     def __init__(
-        self, artifact: Artifact, provider: Provider, *, max_batch_size: int, intra_op_threads: int = 0
+        self,
+        artifact: Artifact,
+        provider: Provider,
+        *,
+        max_batch_size: int,
+        intra_op_threads: int = 0,
+        cuda: CudaOptions | None = None,
+        run_timeout_s: float = RUN_TIMEOUT_S,
     ) -> None:
         """Open the file on `provider` and check that its graph has the shapes its manifest states. Blocks.
 
@@ -90,35 +102,59 @@ class OnnxEngine:
         self.provider: Provider = provider
         self.batch_sizes = _batch_sizes(provider, max_batch_size)
         self._path = artifact.path
-        self._thread = _EngineThread(f"engine-{artifact.manifest.name}")
+        self._run_timeout_s = run_timeout_s
+        self._thread = EngineThread(f"engine-{artifact.manifest.name}")
         try:
             self._session: ort.InferenceSession = self._thread.submit(
-                partial(open_session, artifact.path, provider, intra_op_threads=intra_op_threads)
+                partial(open_session, artifact.path, provider, intra_op_threads=intra_op_threads, cuda=cuda)
             ).result()
+            self.options = options_of(self._session, provider)
             check_graph(artifact, self._session)
+            self._run_session = self._thread.submit(self._make_runs).result()
         except BaseException:
             self.close()
             raise
 
     def warm(self) -> None:
         """See `Engine.warm`."""
-        size = self.manifest.input
-        blank = np.zeros((size.height, size.width, size.channels), np.uint8)
-        for batch_size in self.batch_sizes:
+        blank = np.zeros(_shapes(self.manifest)[0], np.uint8)
+        for size in self.batch_sizes:
+            run = self._thread.submit(partial(self._answer, self._gather([blank] * size), size))
             try:
-                self._thread.submit(partial(self._answer, self._gather([blank] * batch_size), batch_size)).result()
-            except (InferenceError, UnavailableError) as error:
+                run.result(self._run_timeout_s)
+            except TimeoutError as error:
                 raise StartupError(
-                    f"{self._path}: a first run of {batch_size} failed: {error.__cause__ or error}"
+                    f"{self._path}: a first run of {size} has not ended in {self._run_timeout_s:g} s "
+                    "(SIGHTLINE_RUN_TIMEOUT_S)"
                 ) from error
+            except (InferenceError, UnavailableError) as error:
+                reason = first_line(error.__cause__ or error)
+                raise StartupError(f"{self._path}: a first run of {size} failed: {reason}") from error
 
     def run(self, pictures: Sequence[NDArray[np.uint8]]) -> Awaitable[Sequence[NDArray[Any]]]:
         """See `Engine.run`."""
-        return self._thread.answer(partial(self._answer, self._gather(pictures), len(pictures)))
+        return self._thread.answer(
+            partial(self._answer, self._gather(pictures), len(pictures)), timeout_s=self._run_timeout_s
+        )
 
     def close(self) -> None:
         """See `Engine.close`."""
         self._thread.close()
+
+    def _make_runs(self) -> Callable[[NDArray[np.uint8]], NDArray[Any]]:
+        """How a batch gets into the session and out: on a device through buffers that stay. On the engine's thread."""
+        device = DEVICES[self.provider]
+        if device is None:
+            return self._run_in_place
+        picture, answer = _shapes(self.manifest)
+        try:
+            return BoundRuns(self._session, device, self.batch_sizes, picture=picture, answer=answer)
+        except Exception as error:
+            raise StartupError(f"{self._path}: no buffers for it on {device}: {first_line(error)}") from error
+
+    def _run_in_place(self, images: NDArray[np.uint8]) -> NDArray[Any]:
+        outputs: NDArray[Any] = self._session.run([OUTPUT_NAMES[self.manifest.task]], {INPUT_NAME: images})[0]
+        return outputs
 
     def _gather(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         """One array of a batch; on CUDA with blank pictures up to the next warmed size. The thread may be busy."""
@@ -134,7 +170,7 @@ class OnnxEngine:
     def _answer(self, images: NDArray[np.uint8], count: int) -> Sequence[NDArray[Any]]:
         """The outputs of the first `count` images. On the engine's thread."""
         try:
-            (outputs,) = self._session.run([OUTPUT_NAMES[self.manifest.task]], {INPUT_NAME: images})
+            outputs = self._run_session(images)
         except Exception as error:
             if self.provider == "cuda" and _LOST_CONTEXT.search(str(error)):
                 logger.exception("%s: CUDA is lost to this process", self._path)
@@ -144,76 +180,14 @@ class OnnxEngine:
         return list(outputs[:count])
 
 
-class _EngineThread:
-    """One thread that makes the calls it is given, in order.
-
-    A daemon, so that a run that never returns cannot keep the process from ending.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._work, name=name, daemon=True).start()
-
-    def submit(self, call: Callable[[], T]) -> Future[T]:
-        """Queue a call; its outcome, error or not, ends up in the future."""
-        future: Future[T] = Future()
-
-        def make() -> None:
-            try:
-                future.set_result(call())
-            except BaseException as error:  # noqa: BLE001 - it is the caller's
-                future.set_exception(error)
-
-        self._calls.put(make)
-        return future
-
-    def answer(self, call: Callable[[], T]) -> asyncio.Future[T]:
-        """Like `submit`, for the running event loop, at a fraction of what `asyncio.wrap_future` costs."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-
-        def make() -> None:
-            if future.cancelled():
-                return
-            outcome, error = None, None
-            try:
-                outcome = call()
-            except BaseException as failure:  # noqa: BLE001 - it is the caller's
-                error = failure
-            with suppress(RuntimeError):  # the loop has been closed: nobody waits
-                loop.call_soon_threadsafe(_settle, future, outcome, error)
-
-        self._calls.put(make)
-        return future
-
-    def close(self) -> None:
-        """End the thread after the calls it already has."""
-        self._calls.put(None)
-
-    def _work(self) -> None:
-        while (make := self._calls.get()) is not None:
-            make()
-            del make  # keeps neither the batch nor its answer while waiting for the next
-
-
-def _settle(future: "asyncio.Future[Any]", outcome: Any, error: BaseException | None) -> None:
-    if future.cancelled():
-        return
-    if error is None:
-        future.set_result(outcome)
-    else:
-        future.set_exception(error)
-
-
 def check_graph(artifact: Artifact, session: ort.InferenceSession) -> None:
     """Check that a graph has the one input and the one output that its manifest promises.
 
     Raises:
         StartupError: it has not; the message names the file and what was found.
     """
-    manifest, size = artifact.manifest, artifact.manifest.input
-    picture: tuple[int, ...] = (size.height, size.width, size.channels)
-    answer = (len(manifest.classes),) if manifest.task == "classification" else (size.height, size.width)
+    manifest = artifact.manifest
+    picture, answer = _shapes(manifest)
     for kind, nodes, name, type_, shape in (
         ("input", session.get_inputs(), INPUT_NAME, "tensor(uint8)", picture),
         ("output", session.get_outputs(), OUTPUT_NAMES[manifest.task], _OUTPUT_TYPES[manifest.task], answer),
@@ -229,6 +203,13 @@ def check_graph(artifact: Artifact, session: ort.InferenceSession) -> None:
         raise StartupError(f"{artifact.path}: its {kind} is {found}")
 
 
+def _shapes(manifest: Manifest) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What the network takes and what it answers, for one picture."""
+    size = manifest.input
+    answer = (len(manifest.classes),) if manifest.task == "classification" else (size.height, size.width)
+    return (size.height, size.width, size.channels), answer
+
+
 def _shape_fits(found: Sequence[int | str | None], expected: tuple[int, ...]) -> bool:
     """Whether the batch is dynamic and the rest as expected. A symbol is settled by `warm`, which sees real outputs."""
     return (
@@ -240,14 +221,14 @@ def _shape_fits(found: Sequence[int | str | None], expected: tuple[int, ...]) ->
 
 def _check_outputs(outputs: NDArray[Any], count: int, manifest: Manifest) -> None:
     """Nothing but a sound answer leaves the engine: NaN must never become a 200."""
-    classes, size = len(manifest.classes), manifest.input
+    sound = outputs.shape == (count, *_shapes(manifest)[1])
     if manifest.task == "classification":
-        sound = outputs.shape == (count, classes) and outputs.dtype == np.float32
+        sound = sound and outputs.dtype == np.float32
         if sound and not (np.isfinite(outputs).all() and outputs.min() >= 0 and outputs.max() <= 1.001):
             raise InferenceError("The network answered with something that is no probability.")
     else:
-        sound = outputs.shape == (count, size.height, size.width) and outputs.dtype == np.uint8
-        if sound and int(outputs.max()) >= classes:
+        sound = sound and outputs.dtype == np.uint8
+        if sound and int(outputs.max()) >= len(manifest.classes):
             raise InferenceError("The network answered with a class that it does not have.")
     if not sound:
         raise InferenceError(f"The network answered with {outputs.dtype} {outputs.shape}.")

@@ -48,8 +48,15 @@ class RequestLife:
         self._timeout.reschedule(ends_at)
 
     def cap(self, seconds: float, error: SightlineError) -> None:
-        """Whatever limits are set from here on, none lasts longer than `seconds` from now."""
-        self._cap = (self._clock() + seconds, error)
+        """Whatever limits are set from here on, none lasts longer than `seconds` from now. The shortest cap holds."""
+        ends_at = self._clock() + seconds
+        if self._cap is None or ends_at < self._cap[0]:
+            self._cap = (ends_at, error)
+
+    def shorten(self, seconds: float, error: SightlineError) -> None:
+        """End it with `error` in `seconds` from now, unless its limit is sooner."""
+        if seconds < self.remaining_s:
+            self.limit(seconds, error)
 
     def watch_client(self, receive: Receive) -> None:
         """End it when the client leaves. The body must have been read: what else `receive` brings is thrown away."""
@@ -90,6 +97,11 @@ class InFlight:
         self._lives: set[RequestLife] = set()
         self._empty = asyncio.Event()
         self._empty.set()
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._lives)
 
     def request(self) -> RequestLife:
         """One request, from before its body is read until its answer is ready.

@@ -14,7 +14,8 @@ from service.batching import Batcher
 from service.engine import Engine, OnnxEngine
 from service.errors import ModelNotFoundError, StartupError
 from service.manifest import Manifest, Task
-from service.providers import PREFERRED_PRECISION, Provider, offers_cuda
+from service.metrics import Metrics
+from service.providers import PREFERRED_PRECISION, CudaOptions, Provider, offers_cuda
 from service.settings import Settings
 
 TASKS: tuple[Task, ...] = ("classification", "segmentation")
@@ -69,6 +70,22 @@ class Models:
             raise ModelNotFoundError(f"{fault} Models for {PATHS[task]}: {there}.")
         return model
 
+    def named(self, name: str, version: str | None = None) -> Model:
+        """The model called `name`, whatever it does, in the version that is asked for, if one is.
+
+        Raises:
+            ModelNotFoundError: there is none; the message lists what there is.
+        """
+        model = self.by_name.get(name)
+        if model is None:
+            there = ", ".join(sorted(self.by_name)) or "none"
+            raise ModelNotFoundError(f"There is no model {name[:100]!r}. Models: {there}.")
+        if version is not None and version != model.manifest.version:
+            raise ModelNotFoundError(
+                f"The model {name!r} has no version {version[:100]!r}: {model.manifest.version!r} is loaded."
+            )
+        return model
+
     def is_default(self, model: Model) -> bool:
         """Whether `model` answers its task when a request names none."""
         return self._default_names[model.manifest.task] == model.manifest.name
@@ -102,17 +119,28 @@ def open_engines(settings: Settings) -> list[OpenedEngine]:
     return opened
 
 
-def start_models(opened: list[OpenedEngine], settings: Settings, on_death: Callable[[], None]) -> Models:
+def start_models(
+    opened: list[OpenedEngine], settings: Settings, metrics: Metrics, on_death: Callable[[], None]
+) -> Models:
     """Put each engine behind a batcher. Needs a running event loop; `on_death` is told of an engine that is lost."""
     models = {}
     for each in opened:
         manifest = each.engine.manifest
+        max_queue_size = settings.max_queue_size(manifest.task)
         batcher: Batcher[NDArray[np.uint8], NDArray[Any]] = Batcher(
             each.engine.run,
             max_batch_size=each.engine.batch_sizes[-1],
-            max_queue_size=settings.max_queue_size(manifest.task),
+            max_queue_size=max_queue_size,
             max_wait_ms=settings.max_wait_ms,
             on_death=on_death,
+            observer=metrics.add_model(
+                manifest.name,
+                task=manifest.task,
+                version=manifest.version,
+                precision=manifest.precision,
+                provider=each.engine.provider,
+                queue_limit=max_queue_size,
+            ),
         )
         batcher.start()
         models[manifest.name] = Model(each.engine, each.why, batcher)
@@ -155,6 +183,12 @@ def _open_on(provider: Provider, files: ModelFiles, settings: Settings) -> Engin
         provider,
         max_batch_size=settings.max_batch_size(task, provider),
         intra_op_threads=settings.intra_op_threads(task),
+        cuda=CudaOptions(
+            conv_search=settings.cuda_conv_search,
+            arena_growth=settings.cuda_arena_growth,
+            max_arena_bytes=settings.cuda_max_arena_bytes,
+        ),
+        run_timeout_s=settings.run_timeout_s,
     )
     try:
         engine.warm()

@@ -1,7 +1,7 @@
 """The way of one picture: limits, admission, body, decoding, the model's queue, drawing.
 
-Whatever a request asks for, it goes through `Pipeline.receive`, which bounds it, and `prepare` and `infer`, which
-answer it; `answers` says what is made of the outcome.
+Whatever a request asks for, it goes through `Pipeline.admit`, which bounds it, and `prepare` and `infer`, which answer
+it; `answers` says what is made of the outcome.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -17,11 +17,12 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from service.batching import Answer, Places
-from service.bodies import BodyBudget, read_body
+from service.bodies import BodyBudget, BodyHold, read_body
 from service.errors import BodyTimeoutError, DeadlineExceededError, InvalidRequestError
 from service.images import Prepared, decode
 from service.in_flight import InFlight, RequestLife
 from service.manifest import Manifest, Task
+from service.metrics import Metrics
 from service.models import Model, Models
 from service.preparing import prepare_uploads
 from service.settings import Settings
@@ -32,14 +33,31 @@ from service.workers import Workers
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 """By which a client says how long it will wait, in whole milliseconds from the moment its request came."""
 
+# A request of more pictures than this part of the queue holds is answered in portions, so that others have their turn.
+_PORTION_OF_QUEUE = 4
 _DRAW_INLINE_PIXELS = 16_384  # drawing fewer takes about as long as the hop to a thread that would do it
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class Admission:
+    """A request that was let in: its body, yet to be read, each byte of which `hold` counts, and the time it has."""
+
+    model: Model
+    headers: Headers
+    body: AsyncIterator[bytes]
+    hold: BodyHold
+    timings: Timings
+    life: RequestLife
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
-    """One request's pictures, on their way to one model, in whose queue there are `places` for them."""
+    """One request's pictures, on their way to one model, in whose queue there are `places` for them, or for a portion.
+
+    `uploads` is empty where pixels were sent instead of pictures.
+    """
 
     model: Model
     uploads: list[Upload]
@@ -78,22 +96,47 @@ class Pipeline:
         """Whether pictures are answered. A full queue does not change that: saturated is not dead."""
         return self.models.healthy and not self.in_flight.draining
 
+    @property
+    def max_pictures(self) -> int:
+        """How many encoded pictures one request may have."""
+        return self._settings.max_pictures_per_request
+
+    @property
+    def max_body_bytes(self) -> int:
+        """How large one request's body may be."""
+        return self._settings.max_body_bytes
+
     @asynccontextmanager
     async def receive(
         self, request: Request, task: Task, model_name: str | None, timings: Timings
     ) -> AsyncIterator[Job]:
         """Admit a request, read its pictures, and keep its deadline until the block ends.
 
-        Whether there is room is asked before the body is read, so that under load a refusal costs nothing. Room is
-        taken once it has been, when the number of pictures is known, and before they are decoded: a body that stalls
-        keeps nobody out, and nothing is decoded to be refused.
+        Room is taken once the body has been read, when the number of pictures is known, and before they are decoded: a
+        body that stalls keeps nobody out, and nothing is decoded to be refused.
+
+        Raises:
+            SightlineError: whichever of the limits it breaks.
+        """
+        async with self.admit(request, self.models.find(task, model_name), timings) as admission:
+            uploads = await read_uploads(admission.headers, admission.body, max_pictures=self.max_pictures)
+            self.body_arrived(request, admission)
+            timings.pictures = len(uploads)
+            with admission.model.batcher.reserve(len(uploads)) as places:
+                yield Job(admission.model, uploads, timings, admission.life, places)
+
+    @asynccontextmanager
+    async def admit(self, request: Request, model: Model, timings: Timings) -> AsyncIterator[Admission]:
+        """Let a request in, and keep its deadlines until the block ends: that of its body, until `body_arrived`.
+
+        Whether there is room is asked before the body is read, so that under load a refusal costs nothing.
 
         Raises:
             SightlineError: whichever of the limits it breaks.
         """
         settings = self._settings
         asked_s = _asked_timeout_s(request.headers)
-        model = self.models.find(task, model_name)
+        timings.model = model.manifest.name
         model.batcher.check_room()
         self._workers.check_room()
         with self._budget.hold() as hold:
@@ -104,15 +147,22 @@ class Pipeline:
                     settings.body_timeout_s,
                     BodyTimeoutError(f"The body did not arrive within {settings.body_timeout_s:g} s."),
                 )
-                chunks = read_body(request.headers, request.receive, max_bytes=settings.max_body_bytes, hold=hold)
-                uploads = await read_uploads(request.headers, chunks, max_pictures=settings.max_pictures_per_request)
-                life.limit(
-                    settings.request_timeout_s,
-                    DeadlineExceededError(f"No answer within {settings.request_timeout_s:g} s."),
-                )
-                life.watch_client(request.receive)
-                with model.batcher.reserve(len(uploads)) as places:
-                    yield Job(model, uploads, timings, life, places)
+                body = read_body(request.headers, request.receive, max_bytes=settings.max_body_bytes, hold=hold)
+                yield Admission(model, request.headers, body, hold, timings, life)
+
+    def body_arrived(self, request: Request, admission: Admission) -> None:
+        """From here on the request has the time to be answered, and ends when its client leaves."""
+        timeout_s = self._settings.request_timeout_s
+        admission.life.limit(timeout_s, DeadlineExceededError(f"No answer within {timeout_s:g} s."))
+        admission.life.watch_client(request.receive)
+
+    def reserve_portion(self, model: Model, count: int) -> Places:
+        """Room for as many of a request's `count` pictures as are submitted at once, a context.
+
+        Raises:
+            SightlineError: see `Batcher.reserve`.
+        """
+        return model.batcher.reserve(min(count, max(1, model.batcher.max_queue_size // _PORTION_OF_QUEUE)))
 
     async def prepare(self, job: Job) -> list[Prepared]:
         """Decode and prepare every picture.
@@ -124,20 +174,28 @@ class Pipeline:
         with job.timings.measure("decode"):
             return await prepare_uploads(job.uploads, job.manifest, self._settings.picture_limits, self._workers)
 
-    async def infer(self, job: Job, prepared: Sequence[Prepared]) -> list[NDArray[Any]]:
-        """The network's output for each picture; see `Engine.run` for what it is.
+    async def infer(self, job: Job, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[Any]]:
+        """The network's output for each picture; see `Engine.run` for what both are.
+
+        More of them than there are places for are submitted in portions, one after the other.
 
         Raises:
             SightlineError: see `Batcher.submit_many`.
         """
+        job.timings.pictures = len(pictures)
+        answers: list[Answer[NDArray[Any]]] = []
+        portion = job.places.count
         try:
-            answers: list[Answer[NDArray[Any]]] = await job.model.batcher.submit_many(
-                [each.pixels for each in prepared], timeout_s=job.life.remaining_s, places=job.places
-            )
+            for start in range(0, len(pictures), portion):
+                some = pictures[start : start + portion]
+                if start:
+                    job.places.renew(len(some))
+                answers += await job.model.batcher.submit_many(some, timeout_s=job.life.remaining_s, places=job.places)
         except DeadlineExceededError:
             raise job.life.error from None  # at the same moment, and says what the limit was
         job.timings.stages_ms["queue"] = max(answer.queue_s for answer in answers) * 1000
         job.timings.stages_ms["run"] = max(answer.run_s for answer in answers) * 1000
+        job.timings.batch_size = max(answer.batch_size for answer in answers)
         return [answer.output for answer in answers]
 
     async def draw(
@@ -150,15 +208,41 @@ class Pipeline:
                 return [call() for call in calls]
             return await self._workers.run_all(calls)
 
+    async def compute(self, call: Callable[[], T]) -> T:
+        """Make a call that would hold up the event loop, on a thread.
+
+        Raises:
+            OverloadedError: too many wait for the threads.
+        """
+        self._workers.check_room()
+        (outcome,) = await self._workers.run_all([call])
+        return outcome
+
     def decode(self, upload: Upload) -> Image.Image:
         """The upright picture once more: held through the queue, large ones would fill the memory."""
         return decode(upload.data, self._settings.picture_limits)
+
+    def show(self, metrics: Metrics) -> None:
+        """Let `metrics` look at what there is room for, whenever they are asked for."""
+        for name, model in self.models.by_name.items():
+            metrics.watch_queue(name, partial(_queue_size, model))
+        metrics.watch_room(
+            ready=lambda: self.ready,
+            in_flight=lambda: self.in_flight.count,
+            decode_pending=lambda: self._workers.pending,
+            body_bytes=lambda: self._budget.used_bytes,
+            body_limit_bytes=self._budget.max_bytes,
+        )
 
     async def close(self, grace_s: float) -> None:
         """Drain, then let go of the models and threads."""
         await self.in_flight.drain(grace_s)
         await self.models.close(grace_s=0)
         self._workers.close()
+
+
+def _queue_size(model: Model) -> int:
+    return model.batcher.queue_size
 
 
 def _asked_timeout_s(headers: Headers) -> float | None:

@@ -76,6 +76,7 @@ class LoadedModel(_Answer):
     default: bool = Field(description="Whether it answers when a request names no model.")
     provider: Literal["cpu", "cuda"]
     why: str = Field(description="Why it runs there.")
+    options: dict[str, str] = Field(description="What was chosen for its session, in onnxruntime's own names.")
     precision: str
     max_batch_size: int
     batch_sizes: list[int] = Field(

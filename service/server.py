@@ -3,20 +3,29 @@
 import asyncio
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 
 import uvicorn
+from starlette.types import ASGIApp
 
-from service.app import create_app
+from service.app import create_app, create_metrics_app
+from service.connections import bounded
 from service.errors import StartupError
+from service.logs import RequestLog, logging_to
+from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.settings import ENV_PREFIX, Settings, SettingsError, read_settings
 
 _KEEP_ALIVE_S = 75  # as long as proxies commonly keep theirs, so that it is they who close
 _EXIT_FAILURE, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
+_LOST_ENGINE_GRACE_S = 1  # for answers to get out; what has no answer yet will have none
+_LAST_RESORT_S = 10.0
 logger = logging.getLogger(__name__)
 
 
@@ -30,12 +39,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0 if arguments[0] in {"-h", "--help"} else _EXIT_USAGE
     try:
         settings = read_settings()
-        logging.basicConfig(
-            level=settings.log_level.upper(),
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-            stream=sys.stderr,
-        )
-        return _serve(settings)
+        with logging_to(sys.stderr, settings.log_format, settings.log_level) as request_log:
+            return _serve(settings, request_log)
     except StartupError as error:
         sys.stderr.write(f"sightline: {error}\n")
         return _EXIT_USAGE if isinstance(error, SettingsError) else _EXIT_FAILURE
@@ -64,20 +69,39 @@ class _Server(uvicorn.Server):
             f"Try: curl -F file=@examples/seven.png http://{reachable}:{port}/classify\n"
         )
         sys.stdout.flush()
+        logger.info("ready on %s:%d", host, port)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        logger.info("stopping: %d requests are in flight", self._pipeline.in_flight.count)
         drain = asyncio.create_task(self._pipeline.in_flight.drain(self._grace_s))
         await super().shutdown(sockets)
         await drain
 
     def stop_for_lost_engine(self) -> None:
-        """Drain and end, for a supervisor to start the process anew."""
+        """Answer what waits and end, for a supervisor to start the process anew."""
         self.lost_engine = True
         self.should_exit = True
+        self._grace_s = min(self._grace_s, _LOST_ENGINE_GRACE_S)
+        self.config.timeout_graceful_shutdown = _LOST_ENGINE_GRACE_S + 1
+        last_resort = threading.Timer(_LAST_RESORT_S, os._exit, [_EXIT_FAILURE])  # whatever a lost GPU holds up
+        last_resort.daemon = True
+        last_resort.start()
 
 
-def _serve(settings: Settings) -> int:
-    listener = _bind(settings.host, settings.port)
+class _MetricsServer(uvicorn.Server):
+    """The second port's. Signals are the first one's business."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _serve(settings: Settings, request_log: RequestLog) -> int:
+    listener = _bind(settings.host, settings.port, "SIGHTLINE_HOST, SIGHTLINE_PORT")
+    metrics_listener = None
+    if settings.metrics_port is not None:
+        host = settings.metrics_host or settings.host
+        metrics_listener = _bind(host, settings.metrics_port, "SIGHTLINE_METRICS_HOST, SIGHTLINE_METRICS_PORT")
     _warn_when_open(listener, settings)
     server: _Server | None = None
 
@@ -85,17 +109,13 @@ def _serve(settings: Settings) -> int:
         if server is not None:
             server.stop_for_lost_engine()
 
-    app = create_app(settings, on_death)
-    config = uvicorn.Config(
+    app = create_app(settings, on_death, request_log if settings.access_log else None)
+    request_log.writer.on_drop = app.state.metrics.dropped_log_lines.inc
+    # A little longer than the drain, whose answers must still get out.
+    config = _configuration(
         app,
-        lifespan="off",  # run below, where its errors are one line and not a traceback
-        ws="none",
-        log_config=None,
-        access_log=settings.access_log,
-        server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        # A little longer than the drain, whose answers must still get out.
         timeout_graceful_shutdown=int(settings.shutdown_grace_s) + 2,
+        unread_answer_timeout_s=settings.unread_answer_timeout_s,
     )
 
     async def run() -> None:
@@ -105,14 +125,49 @@ def _serve(settings: Settings) -> int:
             # uvicorn raises the signal that stopped it once more when it is done; by then there is nothing left to do.
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: None)
-            await server.serve(sockets=[listener])
+            async with _metrics_served(metrics_listener, app.state.metrics):
+                await server.serve(sockets=[listener])
+            logger.info("stopped%s", ": the engine was lost" if server.lost_engine else "")
 
-    with listener, asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+    with listener, metrics_listener or nullcontext(), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(run())
     return _EXIT_FAILURE if server is not None and server.lost_engine else 0
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _configuration(app: ASGIApp, *, timeout_graceful_shutdown: int, unread_answer_timeout_s: float) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="off",  # run by `_serve`, where its errors are one line and not a traceback
+        ws="none",
+        http=bounded(unread_answer_timeout_s),  # type: ignore[arg-type]
+        log_config=None,  # its loggers' lines go where all others do
+        log_level="warning",  # when it starts and stops is said above
+        access_log=False,  # `Observation` logs requests, and knows more about them
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=timeout_graceful_shutdown,
+    )
+
+
+@asynccontextmanager
+async def _metrics_served(listener: socket.socket | None, metrics: Metrics) -> AsyncIterator[None]:
+    """Answer /metrics on the second port until the block ends, if there is such a port."""
+    if listener is None:
+        yield
+        return
+    server = _MetricsServer(
+        _configuration(create_metrics_app(metrics), timeout_graceful_shutdown=1, unread_answer_timeout_s=5)
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    logger.info("metrics are on http://%s:%d/metrics", *listener.getsockname()[:2])
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+def _bind(host: str, port: int, variables: str) -> socket.socket:
     """Take the address before anything slow is done; connections are accepted only once the models are warm."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -125,9 +180,7 @@ def _bind(host: str, port: int) -> socket.socket:
             listener.close()
             raise
     except OSError as error:
-        raise StartupError(
-            f"cannot listen on {host}:{port}: {error.strerror or error} (SIGHTLINE_HOST, SIGHTLINE_PORT)"
-        ) from error
+        raise StartupError(f"cannot listen on {host}:{port}: {error.strerror or error} ({variables})") from error
     return listener
 
 

@@ -30,8 +30,24 @@ class Settings(BaseSettings):
         default="127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 for every interface."
     )
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose one.")
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="A second port, on which /metrics alone is answered and needs no key; 0 lets the system choose "
+        "one. Unset: only on the first, where it needs a key if there are keys.",
+    )
+    metrics_host: str | None = Field(
+        default=None, min_length=1, description="Address of that second port; unset: the same as the first."
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Lowest level that is logged."
+        default="info",
+        description="Lowest level that is logged. Requests are info, those answered 503 or 504 warning, other 5xx "
+        "error.",
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="How: `json`, one object a line; `text`, for people; `auto`: text on a terminal."
     )
 
     api_keys_file: Path | None = Field(
@@ -44,12 +60,35 @@ class Settings(BaseSettings):
         description="Says that listening beyond loopback without keys is meant, and silences the warning about it.",
     )
 
-    access_log: bool = Field(default=False, description="Whether every request is logged.")
+    access_log: bool = Field(default=True, description="Whether every request is logged.")
 
     provider: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
         description="Where networks run: `cuda` stops at start-up when the GPU cannot be used for every node, `cpu` "
         "never tries it, `auto` takes the GPU where it works and says in the log why not where it does not.",
+    )
+    cuda_conv_search: Literal["heuristic", "exhaustive", "default"] = Field(
+        default="heuristic",
+        description="How cuDNN chooses an algorithm for each convolution: `heuristic` asks its tables, which takes "
+        "milliseconds; `exhaustive` times every one for every batch size while warming, which takes seconds and memory "
+        "and may find faster ones; `default` takes one without looking.",
+    )
+    cuda_max_arena_bytes: int | None = Field(
+        default=None,
+        ge=1,
+        description="Memory on the GPU for the weights and activations of each model; unset: as much as there is. Set "
+        "it where others use the GPU too; cuDNN, cuBLAS and the context take some hundred megabytes beside it.",
+    )
+    cuda_arena_growth: Literal["as-requested", "doubling"] = Field(
+        default="as-requested",
+        description="By how much that memory grows: `as-requested`, since all of it is taken while warming the few "
+        "batch sizes there are; `doubling` takes up to twice what is needed, and is for graphs of many shapes.",
+    )
+    run_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Time for one run of a network. A longer one hangs: the process says so, answers 503 and ends with "
+        "1, for its supervisor to start it anew.",
     )
     models_dir: Path = Field(default=REPOSITORY / "models", description="Folder of NAME.PRECISION.onnx files.")
     classify_model: str = Field(default="digits", description="Model that answers /classify when no ?model= is given.")
@@ -66,6 +105,11 @@ class Settings(BaseSettings):
     max_scans: int = Field(default=64, ge=1, description="Scans in one progressive JPEG.")
 
     body_timeout_s: float = Field(default=15.0, gt=0, description="Time for a request's body to arrive, in all.")
+    unread_answer_timeout_s: float = Field(
+        default=20.0,
+        gt=0,
+        description="Time in which a client must read 64 KB of an answer that is waiting for it, or be cut off.",
+    )
     request_timeout_s: float = Field(default=10.0, gt=0, description="Time to answer once the body has arrived.")
     shutdown_grace_s: float = Field(
         default=10.0,

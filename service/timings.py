@@ -1,4 +1,4 @@
-"""Where a request's time goes, as its answer says in `Server-Timing` (W3C Server Timing)."""
+"""Where a request's time goes, as its answer says in `Server-Timing` (W3C Server Timing), the log and the metrics."""
 
 import time
 from dataclasses import dataclass, field
@@ -6,10 +6,17 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Timings:
-    """Milliseconds that a request spent in each stage; of several pictures, the one that took longest."""
+    """Milliseconds that a request spent in each stage; of several pictures, the one that took longest.
+
+    Beside it what one needs to know to judge them: `model`, None until it is found; how many `pictures` there are; and
+    the `batch_size` in which they ran, of several the largest. 0: it did not come to that.
+    """
 
     stages_ms: dict[str, float] = field(default_factory=dict)
     started_at: float = field(default_factory=time.perf_counter)
+    model: str | None = None
+    pictures: int = 0
+    batch_size: int = 0
 
     def measure(self, stage: str) -> "Stage":
         """Time a `with` block, what it waits for included, whether or not it succeeds."""

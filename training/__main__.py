@@ -13,6 +13,7 @@ from training.ablation.tables import table as ablation_table
 from training.ablation.trials import run as run_ablation
 from training.book import import_book
 from training.checkpoint import Checkpoint, plain_config
+from training.checksums import refresh_sum
 from training.data.labelled import LabelledImages
 from training.device import choose_device
 from training.errors import TrainingError
@@ -126,6 +127,7 @@ def export(  # noqa: PLR0917 -- the same
             value = scores.values[task.metric]
             set_provenance(unscored, Provenance(task.dataset, split, task.metric, value, _commit(states)))
             unscored.replace(path)
+            refresh_sum(path)
         finally:
             unscored.unlink(missing_ok=True)
         typer.echo(f"{path} ({path.stat().st_size / 1e6:.1f} MB), {task.dataset} {split}\n{table(task, scores)}\n")

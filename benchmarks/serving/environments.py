@@ -1,4 +1,4 @@
-"""The virtual environments: one for each side, in `.benchmarks/`, so that no side's packages bound another's."""
+"""The virtual environments: one for each side, so that no side's packages bound another's."""
 
 import logging
 import subprocess
@@ -40,7 +40,7 @@ def make_environment(environment: str) -> None:
     if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return
     logger.info("making %s …", folder)
-    folder.parent.mkdir(exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     _call([sys.executable, "-m", "venv", "--clear", str(folder)])
     listed = folder / "wanted.txt"
     listed.write_text(wanted, encoding="utf-8")

@@ -6,7 +6,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -27,6 +27,7 @@ class FixedEngine:
     """A `service.engine.Engine` that sleeps, and is sure of the first class."""
 
     provider: Provider = "cpu"
+    options: Mapping[str, str] = {}
 
     def __init__(self, manifest: Manifest, max_batch_size: int) -> None:
         self.manifest = manifest

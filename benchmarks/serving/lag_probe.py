@@ -17,6 +17,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from service import app, server
+from service.logs import RequestLog
 from service.settings import Settings
 
 _SLEEP_S = 0.001
@@ -43,8 +44,8 @@ def main() -> int:
     """Serve until a signal comes."""
     path = Path(sys.argv[1])
 
-    def create_watched_app(settings: Settings, on_death: Callable[[], None]) -> FastAPI:
-        watched = app.create_app(settings, on_death)
+    def create_watched_app(settings: Settings, on_death: Callable[[], None], log: RequestLog | None) -> FastAPI:
+        watched = app.create_app(settings, on_death, log)
         inner = watched.router.lifespan_context
 
         @asynccontextmanager

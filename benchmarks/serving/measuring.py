@@ -2,9 +2,11 @@
 
 import json
 import logging
+import math
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured, and for how long each time."""
+    """What is measured, for how long each time, and until when (`time.monotonic`) measurements may begin."""
 
     sides: tuple[str, ...]
     workloads: tuple[str, ...]
@@ -29,10 +31,11 @@ class Plan:
     rounds: int
     seconds: float
     slow_seconds: float
+    ends_at: float = math.inf
 
-    def seconds_of(self, workload: Workload) -> float:
-        """Counted seconds of one measurement."""
-        return self.slow_seconds if workload.slow else self.seconds
+    def seconds_of(self, workload: Workload, connections: int) -> float:
+        """Seconds of one measurement, beyond its warm-up."""
+        return workload.seconds(connections, self.slow_seconds if workload.slow else self.seconds)
 
 
 class Expected:
@@ -57,48 +60,62 @@ class Expected:
 
 
 def measure(plan: Plan, pictures: dict[str, Path], results: Results) -> None:
-    """Measure what `results` does not hold yet. A side that fails is a row with its error, and is not tried again."""
+    """Measure what `results` does not hold yet. A side that fails is a row with its error, and is not tried again.
+
+    Every round of one kind of work comes before the next kind's: where the time ends early, it is the last that has
+    fewer rounds.
+    """
     expected = Expected(pictures)
-    for round_ in range(1, plan.rounds + 1):
-        # Every round begins with another side, so that none has the machine's good or bad minutes always.
-        shift = (round_ - 1) % len(plan.sides)
-        for name in plan.sides[shift:] + plan.sides[:shift]:
-            if name == LOOP:
-                _measure_loop(plan, round_, pictures, results)
-            else:
-                _measure_side(SIDES[name], plan, round_, results, pictures=pictures, expected=expected)
+    for group in _groups(plan.workloads):
+        for round_ in range(1, plan.rounds + 1):
+            # Every round begins with another side, so that none has the machine's good or bad minutes always.
+            shift = (round_ - 1) % len(plan.sides)
+            for name in plan.sides[shift:] + plan.sides[:shift]:
+                if time.monotonic() >= plan.ends_at:
+                    logger.warning("the time is over: round %d of %s is not complete", round_, group[0].work)
+                    return
+                if name == LOOP:
+                    _measure_loop(group, plan, round_, pictures, results)
+                else:
+                    _measure_side(SIDES[name], group, plan, round_, results, pictures=pictures, expected=expected)
 
 
 def _measure_side(
-    side: Side, plan: Plan, round_: int, results: Results, *, pictures: dict[str, Path], expected: Expected
+    side: Side,
+    group: list[Workload],
+    plan: Plan,
+    round_: int,
+    results: Results,
+    *,
+    pictures: dict[str, Path],
+    expected: Expected,
 ) -> None:
-    for group in _groups(plan, side):
-        left = [
-            (workload, connections)
-            for workload in group
-            for connections in plan.connections
-            if not results.has(
-                kind="table", side=side.name, workload=workload.name, connections=connections, round=round_
-            )
-            and not results.has(kind="failure", side=side.name, workload=workload.name)
-        ]
-        if not left:
-            continue
-        try:
-            # One process for what needs the same work: memory is then that of all its requests so far, as in real life.
-            with served(side, left[0][0]) as server:
-                for workload, connections in left:
-                    row = _measure_once(server, side, workload, connections, plan, pictures=pictures, expected=expected)
-                    results.add({"kind": "table", "round": round_, **row})
-        except (SideError, wrk.WrkError, ValueError, OSError) as error:
-            logger.exception("%s, %s", side.title, group[0].name)
-            results.add({"kind": "failure", "side": side.name, "workload": group[0].name, "error": str(error)[-2000:]})
+    left = [
+        (workload, connections)
+        for connections in sorted(plan.connections)  # many last: what they leave in a queue holds up who comes after
+        for workload in group
+        if workload.name in side.workloads and not results.has(kind="failure", side=side.name, workload=workload.name)
+        if not results.has(kind="table", side=side.name, workload=workload.name, connections=connections, round=round_)
+    ]
+    if not left:
+        return
+    workload = left[0][0]
+    try:
+        # One process for what needs the same work: memory is then that of all its requests so far, as in real life.
+        with served(side, workload) as server:
+            for workload, connections in left:
+                row = _measure_once(server, side, workload, connections, plan, pictures=pictures, expected=expected)
+                results.add({"kind": "table", "round": round_, **row})
+    except (SideError, wrk.WrkError, ValueError, OSError) as error:
+        logger.exception("%s, %s", side.title, workload.name)
+        results.add({"kind": "failure", "side": side.name, "workload": workload.name, "error": str(error)[-2000:]})
 
 
-def _groups(plan: Plan, side: Side) -> Iterator[list[Workload]]:
-    chosen = [WORKLOADS[name] for name in plan.workloads if name in side.workloads]
-    for work in dict.fromkeys(workload.work for workload in chosen):
-        yield [workload for workload in chosen if workload.work == work]
+def _groups(workloads: Sequence[str]) -> list[list[Workload]]:
+    """The workloads that ask for the same work of a server, together."""
+    chosen = [WORKLOADS[name] for name in workloads]
+    works = dict.fromkeys(workload.work for workload in chosen)
+    return [[workload for workload in chosen if workload.work == work] for work in works]
 
 
 def _measure_once(
@@ -113,8 +130,8 @@ def _measure_once(
 ) -> Row:
     request = Request.of(side, workload, pictures[workload.picture].read_bytes())
     comparison = expected.compare(workload, server.wait_until_answered(request))
-    seconds = plan.seconds_of(workload)
-    warm_up_s = workload.warm_up_s(connections, seconds)
+    seconds = plan.seconds_of(workload, connections)
+    warm_up_s = workload.warm_up_s(connections, plan.slow_seconds if workload.slow else plan.seconds)
     with tempfile.NamedTemporaryFile(prefix="body-") as body:
         body.write(request.body)
         body.flush()
@@ -138,16 +155,14 @@ def _measure_once(
         with process_tree.PeakMemory(server.process.pid) as memory:
             outcome = send(seconds)
         cpu_s = process_tree.cpu_s(server.process.pid) - cpu_before
-    # A slow workload's CPU time holds its warm-up too, whose answers are not counted: it is scaled to the counted time.
-    counted_share = seconds / (seconds + warm_up_s) if workload.slow else 1.0
     row = {
         "side": side.name,
         "workload": workload.name,
         "connections": connections,
         **asdict(outcome),
         "per_second": outcome.per_second,
-        "cpu_s": cpu_s * counted_share,
-        "cpu_ms_per_request": cpu_s * counted_share / outcome.answered * 1e3 if outcome.answered else None,
+        "cpu_s": cpu_s,
+        "cpu_ms_per_request": cpu_s / outcome.answered * 1e3 if outcome.answered else None,
         "peak_memory_mb": memory.peak_bytes / 1e6,
         "equal_share": comparison.equal_share,
     }
@@ -155,16 +170,16 @@ def _measure_once(
     return row
 
 
-def _measure_loop(plan: Plan, round_: int, pictures: dict[str, Path], results: Results) -> None:
+def _measure_loop(group: list[Workload], plan: Plan, round_: int, pictures: dict[str, Path], results: Results) -> None:
     """Onnxruntime in a loop: no connections, and multipart or raw is the same to it."""
-    for workload in (WORKLOADS[name] for name in plan.workloads):
+    for workload in group:
         if workload.raw or results.has(kind="table", side=LOOP, workload=workload.name, round=round_):
             continue
         sightline = SIDES["sightline"]
         python = str(ENVIRONMENTS / sightline.environment / "bin" / "python")
         command = [python, "-m", "benchmarks.serving.peers.onnx_loop", str(pictures[workload.picture])]
         done = subprocess.run(  # noqa: S603 - our own words
-            [*command, str(plan.seconds_of(workload))],
+            [*command, str(plan.seconds_of(workload, 1))],
             env=sightline.process_environment(workload, 0),
             check=True,
             capture_output=True,
@@ -190,8 +205,7 @@ def check(sides: Sequence[str], workloads: Sequence[str], pictures: dict[str, Pa
     lines = []
     for name in (name for name in sides if name != LOOP):
         side = SIDES[name]
-        plan = Plan((name,), tuple(workloads), (1,), 1, 1, 1)
-        for group in _groups(plan, side):
+        for group in _groups([each for each in workloads if each in side.workloads]):
             with served(side, group[0]) as server:
                 for workload in group:
                     request = Request.of(side, workload, pictures[workload.picture].read_bytes())

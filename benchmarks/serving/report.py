@@ -7,9 +7,10 @@ from typing import Any
 
 from benchmarks.serving import bars
 from benchmarks.serving.results import Results
-from benchmarks.serving.tables import TITLES, failures, middle, number, table, workload_table
+from benchmarks.serving.tables import TITLES, failures, middle, number, ratios, table, workload_table
 from benchmarks.serving.workloads import WORKLOADS
 
+BEGIN, END = "<!-- serving: begin -->", "<!-- serving: end -->"
 _COLORS = {
     "sightline": "#c1121f",
     "fastapi": "#1d6fa5",
@@ -25,15 +26,33 @@ _COLORS = {
 def markdown(results: Results) -> str:
     """Everything, as Markdown."""
     measured = [name for name in WORKLOADS if results.select(kind="table", workload=name)]
-    rounds = {row["round"] for row in results.select(kind="table")}
     parts = [
-        f"{machine()}. Medians of {len(rounds)} rounds.\n",
+        f"{machine()}. Medians over rounds; ratios are taken within a round.\n",
         bars.markdown(results),
+        ratios(results),
         failures(results),
-        *(workload_table(results, name) for name in measured),
+        *(_folded(WORKLOADS[name].title, workload_table(results, name)) for name in measured),
         _scenarios(results),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _folded(title: str, text: str) -> str:
+    """Shown when its title is clicked."""
+    return f"<details><summary>{title}</summary>\n\n{text}\n</details>\n"
+
+
+def replace_between_marks(path: Path, text: str) -> None:
+    """Put `text` where `path` has the last report.
+
+    Raises:
+        ValueError: the file does not have both marks.
+    """
+    head, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{path} has no part between {BEGIN!r} and {END!r}")
+    path.write_text(f"{head}{BEGIN}\n\n{text}\n{END}{tail}", encoding="utf-8")
 
 
 def machine() -> str:

@@ -10,7 +10,10 @@ from benchmarks.serving.workloads import WORKLOADS, Workload, Wrapping
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-ENVIRONMENTS = ROOT / ".benchmarks"
+ENVIRONMENTS = Path(os.environ.get("BENCHMARK_CACHE") or ROOT / ".benchmarks")
+"""Where the virtual environments, the pictures and the results are kept."""
+MODELS = Path(os.environ.get("BENCHMARK_MODELS") or ROOT / "models").resolve()
+"""The folder of the graphs that every side serves."""
 
 # On the CPU a batch of streets makes nothing faster and costs memory, whoever runs it. But where decoding and drawing
 # happen within the batch, some of it is needed to do those on both cores.
@@ -26,7 +29,7 @@ def _cores() -> int:
 
 @dataclass(frozen=True)
 class Side:
-    """One server. `environment` is its virtual environment's folder in `.benchmarks/`.
+    """One server. `environment` is its virtual environment's folder in `ENVIRONMENTS`.
 
     `arguments` makes what follows `bin/` on its command line from the work and the port; `workloads` are those that it
     can answer, with the path and the form's field that it wants them at.
@@ -59,6 +62,8 @@ class Side:
             "BENCHMARK_PORT": str(port),
             "BENCHMARK_THREADS": str(_THREADS[workload.work] or _cores()),
             "BENCHMARK_MAX_BATCH_SIZE": str(self.max_batch_size[workload.work]),
+            "BENCHMARK_MODELS": str(MODELS),
+            "SIGHTLINE_MODELS_DIR": str(MODELS),
             "SIGHTLINE_PORT": str(port),
             **self.variables,
         }
@@ -112,6 +117,7 @@ _RAY = {
     "RAY_AUTH_MODE": "disabled",  # no other side asks for a token
 }
 _EVERY = tuple(WORKLOADS)
+_SMALL = tuple(name for name, each in WORKLOADS.items() if not each.slow)  # of slow ones the loop is the ceiling
 _NO_RAW = tuple(name for name, each in WORKLOADS.items() if not each.raw)
 
 SIDES = {
@@ -158,7 +164,7 @@ SIDES = {
             wrapping="inference-protocol",
             max_batch_size=_DECODED_IN_BATCH,
         ),
-        Side("asgi", "bare ASGI function (ceiling)", "sightline", _module("bare_asgi"), _EVERY, _predict),
+        Side("asgi", "bare ASGI function (ceiling)", "sightline", _module("bare_asgi"), _SMALL, _predict),
     )
 }
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 
 from benchmarks.serving.results import Results, Row, values
-from benchmarks.serving.sides import LOOP, SIDES
+from benchmarks.serving.sides import LOOP, PEERS, SIDES
 from benchmarks.serving.workloads import WORKLOADS
 
 TITLES = {**{name: side.title for name, side in SIDES.items()}, LOOP: "onnxruntime in a loop (ceiling)"}
@@ -87,7 +87,26 @@ def workload_table(results: Results, workload: str) -> str:
                     *figures,
                 )
             )
-    return f"#### {WORKLOADS[workload].title}\n\n{table(head, lines)}"
+    rounds = max((row["round"] for row in rows), default=0)
+    return f"{rounds} rounds.\n\n{table(head, lines)}"
+
+
+def ratios(results: Results) -> str:
+    """Sightline's requests/s over every peer's: a line for each workload and number of connections."""
+    peers = [name for name in PEERS if results.select(kind="table", side=name)]
+    lines = []
+    for workload, described in WORKLOADS.items():
+        rows = results.select(kind="table", workload=workload, side="sightline")
+        for connections in sorted({row["connections"] for row in rows}):
+            times = [ratio(results, workload, connections, peer) for peer in peers]
+            lines.append(
+                (
+                    f"{described.title}, {connections}",
+                    *(f"{number(each)}×" if each is not None else "–" for each in times),
+                )
+            )
+    head = ("Sightline's requests/s over those of", *(TITLES[peer] for peer in peers))
+    return table(head, lines) if peers and lines else ""
 
 
 def failures(results: Results) -> str:

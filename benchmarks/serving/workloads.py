@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 CONNECTIONS = (1, 8, 32, 128)
+_LONGER = {1: 0.5, 8: 0.5, 32: 1.0}
 BOUNDARY = "benchmark-1f6c0a"
 Wrapping = Literal["multipart", "raw", "inference-protocol"]
 
@@ -15,7 +16,7 @@ class Workload:
     """One kind of request.
 
     `work` names what the server does (see `peers/work.py`). `slow` ones take milliseconds and more of computing each:
-    they are measured with one thread of wrk a connection, longer, and after a longer warm-up.
+    they are measured with one thread of wrk a connection, and longer where more of them wait for each other.
     """
 
     name: str
@@ -30,11 +31,13 @@ class Workload:
         """See above."""
         return self.work != "digits"
 
+    def seconds(self, connections: int, seconds: float) -> float:
+        """How long to measure at this many connections where `seconds` are right for 32 of them."""
+        return seconds * _LONGER.get(connections, 1.5) if self.slow else seconds
+
     def warm_up_s(self, connections: int, seconds: float) -> float:
-        """How long to send before counting: at many connections, until queues are as full as they get."""
-        if not self.slow:
-            return min(1.0, seconds)
-        return min(seconds, {1: 2.0, 8: 2.0, 32: 4.0}.get(connections, 10.0))
+        """How long to send before latencies count: at many connections, until queues are as full as they get."""
+        return self.seconds(connections, seconds) / 2 if self.slow else min(1.0, seconds / 4)
 
 
 WORKLOADS = {

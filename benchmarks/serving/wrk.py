@@ -1,6 +1,7 @@
 """wrk: its command line, and what its scripts print."""
 
 import json
+import math
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ class WrkError(Exception):
 class Outcome:
     """What wrk saw: answers (2xx), refusals (every other status), broken connections; milliseconds over the answers.
 
-    The milliseconds are None where nothing was answered in time to be counted.
+    The milliseconds are None where nothing was answered after the warm-up. `seconds` end with the last answer.
     """
 
     answered: int
@@ -51,7 +52,7 @@ def command(
 ) -> list[str]:
     """The command line of wrk. A slow workload's warm-up is part of the run; the others' is a run of its own."""
     threads = connections if slow else 1
-    whole_s = max(1, round(seconds + (warm_up_s if slow else 0)))
+    whole_s = max(1, math.ceil(seconds + (warm_up_s if slow else 0)))
     script = _SCRIPTS / ("slow.lua" if slow else "fast.lua")
     options = ["-t", str(threads), "-c", str(connections), "-d", f"{whole_s}s", "--timeout", f"{_TIMEOUT_S}s"]
     arguments = [str(body), content_type, *([str(warm_up_s)] if slow else [])]

@@ -36,6 +36,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_STRIP_PIXELS = 1 << 20
 _ON_ITS_SIDE = frozenset({5, 6, 7, 8})
 
 
@@ -176,10 +177,18 @@ def _to_8_bits(picture: Image.Image) -> Image.Image:
 
 
 def _from_16_bits(picture: Image.Image) -> Image.Image:
-    samples = np.asarray(picture).astype(np.int64)
-    grey = Image.fromarray(np.clip((samples + 128) // 257, 0, 255).astype(np.uint8))  # 65535 / 255 = 257
+    """Strip by strip: Pillow holds these samples in 32 bits, and arithmetic on all of them at once would in 64."""
     transparent = picture.info.get("transparency")
-    if not isinstance(transparent, int):
-        return grey
-    alpha = Image.fromarray(np.where(samples == transparent, 0, 255).astype(np.uint8))
-    return Image.merge("RGBA", (grey, grey, grey, alpha))
+    width, height = picture.size
+    grey = np.empty((height, width), np.uint8)
+    alpha = np.full((height, width), 255, np.uint8) if isinstance(transparent, int) else None
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        strip = slice(top, min(top + rows, height))
+        samples = np.asarray(picture.crop((0, strip.start, width, strip.stop))).astype(np.int32)
+        grey[strip] = np.clip((np.minimum(samples, 65_535) + 128) // 257, 0, 255)  # 65535 / 255 = 257
+        if alpha is not None:
+            alpha[strip][samples == transparent] = 0
+    if alpha is None:
+        return Image.fromarray(grey)
+    return Image.merge("RGBA", [Image.fromarray(each) for each in (grey, grey, grey, alpha)])

@@ -55,6 +55,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     }
     for status, description in {
         400: "The body cannot be parsed.",
+        401: "Keys are configured, and the request brought none of them.",
         404: "There is no such model for this task.",
         408: "The body did not arrive in time.",
         413: "The body, a picture, or the number of pictures is over its limit.",

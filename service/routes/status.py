@@ -1,35 +1,15 @@
-"""`GET /`, `/models`, `/healthz` and `/readyz`."""
+"""`GET /models`, `/healthz` and `/readyz`."""
 
 from typing import Any
 
 import orjson
 from fastapi import APIRouter, Response
-from fastapi.responses import HTMLResponse
 
 from service.errors import UnavailableError
 from service.routes.state import SharedPipeline
 from service.schemas import ModelsAnswer, Problem, State
 
 router = APIRouter(tags=["status"])
-
-_HOME = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Sightline</title>
-<style>body{font:16px/1.5 system-ui,sans-serif;max-width:40em;margin:3em auto;padding:0 1em}</style></head>
-<body><h1>Sightline</h1>
-<p>Send a picture of a digit to <code>POST /classify</code>, or of a street to <code>POST /segment</code>:</p>
-<pre>curl -F file=@examples/seven.png http://127.0.0.1:8000/classify
-curl -F file=@examples/street.jpg "http://127.0.0.1:8000/segment?output=overlay" -o overlay.png</pre>
-<ul><li><a href="/models">models</a>: what is loaded, and where it runs</li>
-<li><a href="/docs">docs</a>: the interface, described</li>
-<li><a href="/healthz">healthz</a> and <a href="/readyz">readyz</a>: alive, and able to answer</li></ul>
-</body></html>
-"""
-
-
-@router.get("/", include_in_schema=False)
-async def get_home() -> HTMLResponse:
-    """A page that says what is here."""
-    return HTMLResponse(_HOME)
 
 
 @router.get("/models", summary="List the models", response_class=Response, responses={200: {"model": ModelsAnswer}})
@@ -44,6 +24,7 @@ async def get_models(pipeline: SharedPipeline) -> Response:
                     "default": models.is_default(model),
                     "provider": model.engine.provider,
                     "why": model.why,
+                    "options": model.engine.options,
                     "precision": model.manifest.precision,
                     "max_batch_size": model.batcher.max_batch_size,
                     "batch_sizes": model.engine.batch_sizes,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import time
 from pathlib import Path
 
 import httpx
@@ -16,11 +17,13 @@ from benchmarks.serving.batching import measure_once
 from benchmarks.serving.client import BROKEN, Client, Reply
 from benchmarks.serving.fixed_engine import FixedEngine
 from benchmarks.serving.loop_lag import read_beats
+from benchmarks.serving.measuring import Plan, measure
 from benchmarks.serving.overload import percentile, summarize
 from benchmarks.serving.pictures import digit_png
+from benchmarks.serving.report import BEGIN, END, replace_between_marks
 from benchmarks.serving.results import Results
 from benchmarks.serving.running import Request, free_ports
-from benchmarks.serving.sides import SIDES
+from benchmarks.serving.sides import PEERS, SIDES
 from benchmarks.serving.startup import slope
 from benchmarks.serving.workloads import CONNECTIONS, WORKLOADS, inference_protocol, multipart
 from service.images.digit_rendering import is_mnist_form
@@ -89,7 +92,7 @@ def test_every_side_has_a_request_for_each_of_its_workloads() -> None:
             assert request.path.startswith("/")
             assert request.body
     assert {"digits-multipart", "phone", "streets-png", "streets-jpeg"} <= set.intersection(
-        *(set(side.workloads) for side in SIDES.values())
+        *(set(SIDES[name].workloads) for name in ("sightline", *PEERS))
     )
 
 
@@ -127,6 +130,37 @@ def test_the_table_says_by_how_much(tmp_path: Path) -> None:
     text = tables.workload_table(filled(tmp_path / "r.jsonl"), "digits-multipart")
     assert "| 32, Sightline | 300 |  | 10.0 |" in text
     assert "| 32, plain FastAPI | 100 | 3.00× | 10.0 |" in text
+
+
+def test_the_ratios_are_a_line_for_each_number_of_connections(tmp_path: Path) -> None:
+    text = tables.ratios(filled(tmp_path / "r.jsonl"))
+    assert text.splitlines()[0] == "| Sightline's requests/s over those of | plain FastAPI |"
+    assert text.splitlines()[2:] == ["| digits, 28×28 PNG, multipart, 32 | 3.00× |"]
+
+
+def test_the_report_replaces_the_one_before(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    for text in ("first", "second"):
+        replace_between_marks(page, text)
+    assert page.read_text(encoding="utf-8") == f"before\n{BEGIN}\n\nsecond\n{END}\nafter\n"
+    page.write_text("no marks", encoding="utf-8")
+    with pytest.raises(ValueError, match="no part between"):
+        replace_between_marks(page, "third")
+
+
+def test_no_measurement_begins_after_the_time(tmp_path: Path) -> None:
+    plan = Plan(("sightline", "loop"), ("phone",), (1,), 3, 1, 1, ends_at=time.monotonic())
+    results = Results(tmp_path / "r.jsonl")
+    measure(plan, {}, results)
+    assert results.rows == []
+
+
+def test_many_connections_are_measured_longer_and_warmed_up_longer() -> None:
+    slow, fast = WORKLOADS["phone"], WORKLOADS["digits-raw"]
+    assert [slow.seconds(connections, 4) for connections in CONNECTIONS] == [2, 2, 4, 6]
+    assert [slow.warm_up_s(connections, 4) for connections in CONNECTIONS] == [1, 1, 2, 3]
+    assert {fast.seconds(connections, 4) for connections in CONNECTIONS} == {4}
 
 
 @pytest.mark.parametrize(("value", "text"), [(None, "–"), (0.1234, "0.12"), (12.34, "12.3"), (4321.0, "4,321")])

@@ -36,12 +36,12 @@ class Running:
         return Connection.to(self.host, self.port)
 
 
-def launch(**settings: object) -> subprocess.Popen[str]:
-    """Start `python -m service` with settings named as in `Settings`, and no others."""
+def launch(program: str = "service", /, **settings: object) -> subprocess.Popen[str]:
+    """Start `python -m PROGRAM` with settings named as in `Settings`, and no others."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
     environment |= {f"SIGHTLINE_{name.upper()}": str(value) for name, value in settings.items()}
     return subprocess.Popen(
-        [sys.executable, "-m", "service"],
+        [sys.executable, "-m", program],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -51,9 +51,9 @@ def launch(**settings: object) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def running(**settings: object) -> Iterator[Running]:
+def running(program: str = "service", /, **settings: object) -> Iterator[Running]:
     """A service on a port of its own, killed at the end if it still runs."""
-    process = launch(**({"port": 0, "provider": "cpu"} | settings))
+    process = launch(program, **({"port": 0, "provider": "cpu"} | settings))
     assert process.stdout
     assert process.stderr
     try:
@@ -95,6 +95,19 @@ class Connection:
     @classmethod
     def to(cls, host: str, port: int) -> "Connection":
         return cls(socket.create_connection((host, port), timeout=15))
+
+    @classmethod
+    def narrow(cls, host: str, port: int) -> "Connection":
+        """One that takes a few KB of an answer before the other side has to wait for it to read."""
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(15)
+        connection.connect((host, port))
+        return cls(connection)
+
+    @property
+    def socket(self) -> socket.socket:
+        return self._socket
 
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)

@@ -244,6 +244,31 @@ async def test_room_is_kept_for_what_is_being_made_ready() -> None:
 
 
 @in_virtual_time
+async def test_who_was_let_in_goes_on_in_a_full_queue() -> None:
+    engine = FakeEngine()
+    async with batching(engine, max_batch_size=10) as batcher:
+        first = batcher.reserve(2)
+        blocker = await block(engine, batcher)
+        others = asyncio.create_task(batcher.submit_many([1, 2, 3, 4, 5, 6], timeout_s=LONG_S))
+        await yield_to_others()
+        assert first.give_back() == 2
+        assert first.give_back() == 0
+        with batcher.reserve(2) as places:
+            places.renew(3)
+            assert batcher.reserved == 3, "one more than there is room for"
+            going_on = asyncio.create_task(batcher.submit_many([7, 8, 9], timeout_s=LONG_S, places=places))
+            await yield_to_others()
+            assert (batcher.queue_size, batcher.reserved) == (9, 0)
+            with pytest.raises(OverloadedError):
+                batcher.check_room()
+            with pytest.raises(OverloadedError):  # more than the places were for
+                await batcher.submit_many([1], timeout_s=LONG_S, places=places)
+        engine.gate.set()
+        assert [answer.output for answer in await going_on] == [14, 16, 18]
+        await asyncio.gather(blocker, others)
+
+
+@in_virtual_time
 async def test_those_who_left_make_room() -> None:
     engine = FakeEngine()
     async with batching(engine, max_batch_size=10) as batcher:

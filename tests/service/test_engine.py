@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,10 +15,11 @@ from onnx import TensorProto, helper
 
 from service import models
 from service.artifacts import Artifact, read_artifact
+from service.bindings import BoundRuns
 from service.engine import OnnxEngine, check_graph
 from service.errors import InferenceError, StartupError, UnavailableError
 from service.models import open_engines
-from service.providers import ProviderError, check_placement, open_session
+from service.providers import CudaOptions, ProviderError, check_placement, open_session, options_of
 from service.settings import Settings
 from tests.service import tiny_models
 from tests.service.tiny_models import classifier, metadata, save, segmenter, street_metadata
@@ -70,45 +72,70 @@ async def test_a_class_beyond_the_list_is_no_answer(tmp_path: Path) -> None:
         await engine.run([blue])
 
 
-async def test_a_run_that_fails_leaves_the_engine_working(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def failing(message: str) -> Any:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError(message)
+
+    return fail
+
+
+LOST = [
+    "CUDA failure 700: an illegal memory access was encountered ; GPU=0",
+    "CUDNN failure 5000: CUDNN_STATUS_EXECUTION_FAILED ; GPU=0",
+    "CUBLAS failure 13: CUBLAS_STATUS_EXECUTION_FAILED ; GPU=0",
+    "CUDA error cudaErrorLaunchFailure:unspecified launch failure",
+]
+NOT_LOST = [
+    "CUDA failure 2: out of memory ; GPU=0",
+    "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0",
+    "Failed to allocate memory for requested buffer of size 1000000000",
+]
+
+
+@pytest.mark.parametrize("message", LOST)
+async def test_a_run_that_fails_leaves_the_engine_working(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch, message: str
+) -> None:
+    """On the CPU. On CUDA nothing that comes after such a failure would succeed."""
     with engine_for(models_dir / "digits.fp32.onnx") as engine:
-        session = engine._session
-
-        def fail(*_: object) -> None:
-            raise RuntimeError("CUDA failure 700: an illegal memory access was encountered")
-
-        monkeypatch.setattr(engine, "_session", SimpleNamespace(run=fail))
+        run = engine._run_session
+        monkeypatch.setattr(engine, "_run_session", failing(message))
         with pytest.raises(InferenceError):
             await engine.run([grey(0)])
         monkeypatch.setattr(engine, "provider", "cuda")
         with pytest.raises(UnavailableError):
             await engine.run([grey(0)])
-        monkeypatch.setattr(engine, "_session", session)
+        monkeypatch.setattr(engine, "_run_session", run)
         assert len(await engine.run([grey(0)])) == 1
 
 
-async def test_a_gpu_out_of_memory_is_not_lost(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError("CUDA failure 2: out of memory ; GPU=0")
-
+@pytest.mark.parametrize("message", NOT_LOST)
+async def test_a_gpu_out_of_memory_is_not_lost(models_dir: Path, monkeypatch: pytest.MonkeyPatch, message: str) -> None:
     with engine_for(models_dir / "digits.fp32.onnx") as engine:
         monkeypatch.setattr(engine, "provider", "cuda")
-        monkeypatch.setattr(engine, "_session", SimpleNamespace(run=fail))
+        monkeypatch.setattr(engine, "_run_session", failing(message))
         with pytest.raises(InferenceError):
             await engine.run([grey(0)])
 
 
-async def test_on_cuda_only_warmed_sizes_are_run(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def cuda_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is opened on CUDA is on the CPU, its buffers too; all else is as on CUDA."""
     monkeypatch.setattr("service.engine.open_session", lambda path, *_, **__: open_session(path, "cpu"))
+    monkeypatch.setattr("service.engine.DEVICES", {"cpu": None, "cuda": "cpu"})
+
+
+@pytest.mark.usefixtures("cuda_on_cpu")
+async def test_on_cuda_only_warmed_sizes_are_run(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     with closing(OnnxEngine(read_artifact(models_dir / "digits.fp16.onnx"), "cuda", max_batch_size=6)) as engine:
-        session = engine._session
+        run_session = engine._run_session
 
-        def run(names: list[str], inputs: dict[str, Any]) -> Any:
-            sizes.append(len(inputs["images"]))
-            return session.run(names, inputs)
+        def run(images: Any) -> Any:
+            sizes.append(len(images))
+            return run_session(images)
 
-        monkeypatch.setattr(engine, "_session", SimpleNamespace(run=run))
+        monkeypatch.setattr(engine, "_run_session", run)
         engine.warm()
         assert sizes == [1, 2, 4, 6] == list(engine.batch_sizes)
         sizes.clear()
@@ -116,6 +143,64 @@ async def test_on_cuda_only_warmed_sizes_are_run(models_dir: Path, monkeypatch: 
             answers = await engine.run([grey(10 * i) for i in range(count)])
             assert [int(np.argmax(answer)) for answer in answers] == list(range(count))
     assert sizes == [1, 2, 4, 4, 6, 6]
+
+
+@pytest.mark.usefixtures("cuda_on_cpu")
+@pytest.mark.parametrize("name", ["digits.fp32", "streets.fp16"])
+async def test_runs_through_buffers_answer_as_without(models_dir: Path, name: str) -> None:
+    """Also the earlier answers, once the buffers they came from have been used again."""
+    artifact = read_artifact(models_dir / f"{name}.onnx")
+    size = artifact.manifest.input
+    random = np.random.default_rng(7)
+    batches = [
+        [random.integers(0, 256, (size.height, size.width, size.channels), np.uint8) for _ in range(count)]
+        for count in (1, 3, 2, 4, 1)
+    ]
+    with (
+        closing(OnnxEngine(artifact, "cpu", max_batch_size=4)) as plain,
+        closing(OnnxEngine(artifact, "cuda", max_batch_size=4)) as bound,
+    ):
+        assert isinstance(bound._run_session, BoundRuns)
+        expected = [await plain.run(batch) for batch in batches]
+        found = [await bound.run(batch) for batch in batches]
+    for some, others in zip(expected, found, strict=True):
+        np.testing.assert_allclose(np.stack(some), np.stack(others), atol=1e-6)
+
+
+@pytest.mark.usefixtures("cuda_on_cpu")
+def test_no_room_for_the_buffers(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.engine.BoundRuns", failing("out of memory\nand a stack"))
+    with pytest.raises(StartupError, match=r"digits\.fp16\.onnx: no buffers for it on cpu: out of memory$"):
+        OnnxEngine(read_artifact(models_dir / "digits.fp16.onnx"), "cuda", max_batch_size=6)
+
+
+def test_a_first_run_that_hangs_stops_the_start(models_dir: Path) -> None:
+    release = threading.Event()
+    artifact = read_artifact(models_dir / "digits.fp32.onnx")
+    with closing(OnnxEngine(artifact, "cpu", max_batch_size=1, run_timeout_s=0.2)) as engine:
+        engine._thread.submit(release.wait)
+        with pytest.raises(StartupError, match=r"a first run of 1 has not ended in 0\.2 s \(SIGHTLINE_RUN_TIMEOUT_S\)"):
+            engine.warm()
+        release.set()
+
+
+async def test_a_run_that_waits_for_another_has_its_time_yet(models_dir: Path) -> None:
+    """Longer than a run may take, but most of that before its own began."""
+    artifact = read_artifact(models_dir / "digits.fp32.onnx")
+    with closing(OnnxEngine(artifact, "cpu", max_batch_size=1, run_timeout_s=0.5)) as engine:
+        for _ in range(4):
+            engine._thread.submit(lambda: time.sleep(0.3))
+        assert np.argmax((await engine.run([grey(30)]))[0]) == 3
+
+
+async def test_a_run_that_hangs_is_given_up(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    artifact = read_artifact(models_dir / "digits.fp32.onnx")
+    with closing(OnnxEngine(artifact, "cpu", max_batch_size=1, run_timeout_s=0.2)) as engine:
+        monkeypatch.setattr(engine, "_run_session", lambda _: release.wait())
+        with pytest.raises(UnavailableError, match="hangs"):
+            await engine.run([grey(30)])
+        release.set()
 
 
 async def test_a_cancelled_run_does_not_disturb_the_next(models_dir: Path) -> None:
@@ -240,7 +325,10 @@ class FakeSession:
 
     def get_provider_graph_assignment_info(self) -> list[SimpleNamespace]:
         return [
-            SimpleNamespace(ep_name=name, get_nodes=lambda ops=ops: [SimpleNamespace(op_type=op) for op in ops])
+            SimpleNamespace(
+                ep_name=name,
+                get_nodes=lambda ops=ops: [SimpleNamespace(op_type=op, name=f"node_{op.lower()}") for op in ops],
+            )
             for name, ops in self._placed.items()
         ]
 
@@ -256,13 +344,25 @@ def test_all_of_a_graph_on_cuda() -> None:
     ("session", "complaint"),
     [
         (FakeSession([CPU], {CPU: ["Conv"]}), "CUDA did not start; onnxruntime fell back to CPUExecutionProvider"),
-        (FakeSession([CUDA, CPU], {CUDA: ["Conv"], CPU: ["Shape"]}), "Shape on CPUExecutionProvider"),
-        (FakeSession([CUDA, CPU], {}), "no record of where its nodes are"),
+        (
+            FakeSession([CUDA, CPU], {CUDA: ["Conv"], CPU: ["Shape", "Gather"]}),
+            "Shape 'node_shape' on CPUExecutionProvider, Gather 'node_gather' on .* export .* for a fixed height",
+        ),
+        (
+            FakeSession([CUDA, CPU], {CUDA: ["Conv"], CPU: ["MaxUnpool", "Shape"]}),
+            "MaxUnpool 'node_maxunpool' on .*CUDA probably has no kernel for MaxUnpool of this type and opset",
+        ),
+        (
+            FakeSession([CUDA, CPU], {CUDA: ["Conv"], CPU: ["Shape"] * 9}),
+            "'node_shape' on CPUExecutionProvider and 4 more",
+        ),
+        (FakeSession([CUDA, CPU], {}), "no record of where the nodes are"),
     ],
 )
 def test_less_than_all_of_a_graph_on_cuda(session: FakeSession, complaint: str) -> None:
-    with pytest.raises(ProviderError, match=complaint):
+    with pytest.raises(ProviderError, match=complaint) as failure:
         check_placement(Path("x.onnx"), session)
+    assert "\n" not in str(failure.value)
 
 
 def test_the_record_of_placement_is_kept(models_dir: Path) -> None:
@@ -284,10 +384,58 @@ def test_cuda_asked_for_and_not_there(models_dir: Path, monkeypatch: pytest.Monk
         open_engines(Settings(models_dir=models_dir, provider="cuda"))
 
 
+def test_what_keeps_cuda_from_starting_is_said(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr("service.cuda_driver.obstacle", lambda *_: "the cat sits on it")
+    with pytest.raises(ProviderError, match="CUDA cannot be used: the cat sits on it; or set SIGHTLINE_PROVIDER=cpu"):
+        open_engines(Settings(models_dir=models_dir, provider="cuda"))
+
+
+def test_the_options_of_a_session(models_dir: Path) -> None:
+    session = open_session(models_dir / "digits.fp32.onnx", "cpu", intra_op_threads=3)
+    assert options_of(session, "cpu") == {"intra_op_num_threads": "3"}
+    stated = {
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "gpu_mem_limit": "1000",
+        "device_id": "0",
+        "has_user_compute_stream": "0",
+    }
+    session = SimpleNamespace(get_provider_options=lambda: {CUDA: stated, CPU: {}})
+    assert options_of(session, "cuda") == {k: v for k, v in stated.items() if k != "has_user_compute_stream"}
+
+
+def test_what_is_asked_of_cuda() -> None:
+    assert CudaOptions().for_provider() == {
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "arena_extend_strategy": "kSameAsRequested",
+    }
+    chosen = CudaOptions(conv_search="exhaustive", arena_growth="doubling", max_arena_bytes=2**30)
+    assert chosen.for_provider() == {
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+        "arena_extend_strategy": "kNextPowerOfTwo",
+        "gpu_mem_limit": "1073741824",
+    }
+
+
+def test_the_settings_reach_cuda(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[CudaOptions] = []
+
+    def open_here(path: Path, *_: object, cuda: CudaOptions, **__: object) -> Any:
+        asked.append(cuda)
+        return open_session(path, "cpu")
+
+    monkeypatch.setattr("service.engine.open_session", open_here)
+    monkeypatch.setattr("service.engine.DEVICES", {"cuda": "cpu"})
+    chosen = {"cuda_conv_search": "exhaustive", "cuda_max_arena_bytes": 5, "cuda_arena_growth": "doubling"}
+    for each in open_engines(Settings.model_validate({"models_dir": models_dir, "provider": "cuda"} | chosen)):
+        each.engine.close()
+    assert set(asked) == {CudaOptions(conv_search="exhaustive", max_arena_bytes=5, arena_growth="doubling")}
+
+
 def test_auto_takes_the_cpu_where_cuda_does_not_start(
     models_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def open_here(path: Path, provider: str, *, intra_op_threads: int = 0) -> Any:
+    def open_here(path: Path, provider: str, *, intra_op_threads: int = 0, **_: object) -> Any:
         if provider == "cuda":
             raise ProviderError("no CUDA-capable device is detected")
         return open_session(path, "cpu", intra_op_threads=intra_op_threads)
@@ -304,8 +452,8 @@ def test_auto_takes_the_cpu_where_cuda_does_not_start(
         each.engine.close()
 
 
-def test_cuda_serves_fp16_where_there_is_a_file_of_it(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.engine.open_session", lambda path, *_, **__: open_session(path, "cpu"))
+@pytest.mark.usefixtures("cuda_on_cpu")
+def test_cuda_serves_fp16_where_there_is_a_file_of_it(models_dir: Path) -> None:
     opened = open_engines(Settings(models_dir=models_dir, provider="cuda"))
     precisions = {each.engine.manifest.name: each.engine.manifest.precision for each in opened}
     assert precisions == {"brightness": "fp32", "digits": "fp16", "streets": "fp16"}

@@ -12,15 +12,11 @@ from service.errors import NotAPictureError, PictureTooLargeError, UnreadablePic
 from service.images import Header, PictureLimits, decode, read_header
 from service.images.decoding import decode_reduced
 from service.images.headers import exif_orientation
+from tests.service.hostile_pictures import foreign, frames, gradient, many_frames, orientation, webp_bomb, with_scans
 from tests.service.pictures import edited_png, encoded, png_chunk
 
 LIMITS = PictureLimits()
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-
-
-def gradient(width: int = 48, height: int = 32) -> Image.Image:
-    rows, columns = np.mgrid[0:height, 0:width]
-    return Image.fromarray(np.stack([rows * 255 // height, columns * 255 // width, rows + columns], 2).astype(np.uint8))
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -47,21 +43,6 @@ def test_a_bmp_stored_from_the_top() -> None:
     struct.pack_into("<i", data, 22, -32)
     assert read_header(bytes(data)) == Header("BMP", 48, 32)
     assert decode(bytes(data), LIMITS).size == (48, 32)
-
-
-def foreign() -> dict[str, bytes]:
-    picture = gradient()
-    return {
-        "text": b"not a picture at all, just words",
-        "svg": b'<svg xmlns="http://www.w3.org/2000/svg"><rect width="9" height="9"/></svg>',
-        "eps": encoded(picture, "EPS"),
-        "psd": b"8BPS\x00\x01" + bytes(6) + struct.pack(">HIIHH", 3, 8, 8, 8, 3) + bytes(64),
-        "tiff": encoded(picture, "TIFF"),
-        "ppm": encoded(picture, "PPM"),
-        "ico": encoded(picture, "ICO"),
-        "jpeg2000": encoded(picture, "JPEG2000"),
-        "avi in riff": b"RIFF\x24\0\0\0AVI LIST" + bytes(32),
-    }
 
 
 @pytest.mark.parametrize("name", sorted(foreign()))
@@ -116,13 +97,6 @@ def test_bombs_in_chunks_beside_the_pixels(kind: bytes, *, last: bool) -> None:
     tracemalloc.stop()
 
 
-def webp_bomb() -> bytes:
-    """8192×10760 in 50 bytes: a lossless frame header and next to nothing behind it."""
-    bits = (8192 - 1) | (10760 - 1) << 14
-    body = b"WEBPVP8L" + struct.pack("<IBI", 30, 0x2F, bits) + bytes(25)
-    return b"RIFF" + struct.pack("<I", len(body)) + body
-
-
 def test_a_pixel_bomb_is_refused_by_its_header() -> None:
     tracemalloc.start()
     with pytest.raises(PictureTooLargeError, match="8192×10760"):
@@ -161,14 +135,6 @@ def test_the_limits_are_arguments() -> None:
     assert decode(data, PictureLimits(max_pixels=48 * 32, max_side=48, max_aspect=1.5)).size == (48, 32)
 
 
-def with_scans(count: int) -> bytes:
-    """A progressive JPEG whose last scan is repeated until there are `count`."""
-    data = encoded(gradient(64, 64).convert("L"), "JPEG", progressive=True)
-    last = data.rindex(b"\xff\xda")
-    table = data.rindex(b"\xff\xc4", 0, last)
-    return data[:-2] + data[table:-2] * (count - data.count(b"\xff\xda")) + b"\xff\xd9"
-
-
 def test_a_jpeg_of_a_thousand_scans() -> None:
     assert decode(encoded(gradient(), "JPEG", progressive=True), LIMITS).size == (48, 32)
     data = with_scans(1006)
@@ -199,12 +165,6 @@ def test_junk_between_segments_costs_nothing() -> None:
         decode(data[:first] + bytes(5_000_000) + data[first:], LIMITS)
 
 
-def frames(format_: str, count: int) -> bytes:
-    pictures = [gradient(16, 16).point(lambda level, i=i: (level + 40 * i) % 256) for i in range(3)]
-    options = {"save_all": True, "append_images": [pictures[i % 3] for i in range(1, count)], "duration": 10}
-    return encoded(pictures[0], format_, **options)
-
-
 @pytest.mark.parametrize("format_", ["GIF", "WEBP", "PNG"])
 def test_of_many_frames_the_first(format_: str) -> None:
     single = decode(encoded(gradient(16, 16), format_), LIMITS)
@@ -214,15 +174,7 @@ def test_of_many_frames_the_first(format_: str) -> None:
 
 
 def test_of_200_000_frames_the_first_in_no_more_time() -> None:
-    gif = frames("GIF", 3)
-    second = gif.index(b"\x21\xf9", gif.index(b"\x2c"))
-    third = gif.index(b"\x21\xf9", second + 1)
-    many_gif = gif[:second] + gif[second:third] * 200_000 + b";"
-    png = frames("PNG", 3)
-    tail = png.index(b"fcTL", png.index(b"IDAT")) - 4
-    end = png.index(b"IEND") - 4
-    many_png = png[:tail] + png[tail:end] * 100_000 + png[end:]
-    for data in (many_gif, many_png):
+    for data in (many_frames("GIF", 200_000), many_frames("PNG", 100_000)):
         started = time.thread_time()
         assert decode(data, LIMITS).size == (16, 16)
         assert time.thread_time() - started < 0.3  # walking them takes seconds
@@ -242,12 +194,6 @@ def test_a_gif_frame_that_sticks_out_of_its_screen() -> None:
     struct.pack_into("<HHHH", data, frame + 1, 0, 0, 65_535, 65_535)
     with pytest.raises(PictureTooLargeError):
         decode(bytes(data), LIMITS)
-
-
-def orientation(value: int, order: str = "<") -> bytes:
-    mark = b"II*\0" if order == "<" else b"MM\0*"
-    entry = struct.pack(order + "HHIHH", 0x0112, 3, 1, value, 0)
-    return b"Exif\0\0" + mark + struct.pack(order + "IH", 8, 1) + entry + bytes(4)
 
 
 @pytest.mark.parametrize("value", range(1, 9))

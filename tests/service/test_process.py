@@ -1,24 +1,18 @@
 """The process: how it starts, what it says when it cannot, and how it ends."""
 
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
+import onnx
 import orjson
 import pytest
 
-from service.engine import OnnxEngine
-from service.errors import UnavailableError
-from service.server import main
 from tests.service import tiny_models
 from tests.service.conftest import grey_png
-from tests.service.processes import ROOT, Connection, Reply, launch, running
+from tests.service.processes import ROOT, launch, running
 
 HALF_A_REQUEST = (
     b"POST /classify?model=brightness HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
@@ -94,6 +88,70 @@ def test_a_model_file_that_is_damaged(tmp_path: Path, models_dir: Path) -> None:
     assert failure(models_dir=folder, port=0) == (1, f"{path}: cut short, or not an ONNX model")
 
 
+def saved(folder: Path, model: onnx.ModelProto) -> Path:
+    return tiny_models.save(model, folder / "digits.fp32.onnx")
+
+
+@pytest.mark.parametrize("where", ["../weights.bin", "absolute", "link.bin", "missing.bin"])
+def test_weights_outside_the_folder(tmp_path: Path, where: str) -> None:
+    folder, outside = tmp_path / "models", tmp_path / "weights.bin"
+    folder.mkdir()
+    outside.write_bytes(bytes(40))
+    (folder / "link.bin").symlink_to(outside)
+    model = tiny_models.classifier(tiny_models.metadata())
+    weights = next(each for each in model.graph.initializer if each.name == "centres")
+    weights.ClearField("raw_data")
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value=str(outside) if where == "absolute" else where)
+    path = saved(folder, model)
+    code, line = failure(models_dir=folder, port=0)
+    assert code == 1
+    assert line.startswith(f"{path}: onnxruntime cannot load it: ")
+    assert "xternal data" in line
+
+
+@pytest.mark.parametrize("newer", ["ir", "opset", "schema"])
+def test_a_model_that_is_too_new(tmp_path: Path, newer: str) -> None:
+    model = tiny_models.classifier(tiny_models.metadata(schema=2) if newer == "schema" else tiny_models.metadata())
+    if newer == "ir":
+        model.ir_version = 99
+    elif newer == "opset":
+        model.opset_import[0].version = 99
+    path = saved(tmp_path, model)
+    code, line = failure(models_dir=tmp_path, port=0)
+    assert code == 1
+    assert line.startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(500), b"version https://git-lfs\n", bytes(10_000)]
+)
+def test_a_file_that_is_no_model(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "digits.fp32.onnx"
+    path.write_bytes(content)
+    code, line = failure(models_dir=tmp_path, port=0)
+    assert code == 1
+    assert line.startswith(f"{path}: ")
+
+
+def test_a_graph_whose_middle_is_garbage(tmp_path: Path) -> None:
+    """The metadata can be read, and what stands around them is whole; only onnxruntime sees that the graph is not."""
+    model = tiny_models.classifier(tiny_models.metadata())
+    model.graph.node[3].op_type = "Rubbish"
+    path = saved(tmp_path, model)
+    code, line = failure(models_dir=tmp_path, port=0)
+    assert code == 1
+    assert line.startswith(f"{path}: onnxruntime cannot load it: ")
+
+
+def test_a_model_that_was_replaced(tmp_path: Path, models_dir: Path) -> None:
+    folder = shutil.copytree(models_dir, tmp_path / "models")
+    (folder / "SHA256SUMS").write_text(f"{'0' * 64}  brightness.fp32.onnx\n")
+    code, line = failure(models_dir=folder, port=0)
+    assert code == 1
+    assert line.startswith(f"{folder / 'brightness.fp32.onnx'}: not the file that SHA256SUMS beside it lists")
+
+
 def test_a_model_that_cannot_run(tmp_path: Path) -> None:
     model = tiny_models.classifier(tiny_models.metadata(), nan_on_black=True)
     path = tiny_models.save(model, tmp_path / "digits.fp32.onnx")
@@ -128,36 +186,11 @@ def test_a_missing_package_gets_one_line() -> None:
     assert err.startswith("Sightline needs the package onnxruntime")
 
 
-@pytest.fixture
-def signals_restored() -> Iterator[None]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("signals_restored")
-def test_a_lost_engine_ends_the_process_for_a_supervisor_to_see(
-    models_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def lose(*_: object) -> None:
-        raise UnavailableError("The service lost its GPU and is being restarted.")
-
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    replies: list[Reply] = []
-
-    def post() -> None:
-        while not replies:
-            with suppress(ConnectionRefusedError), Connection.to("127.0.0.1", port) as connection:
-                replies.append(connection.post("/classify?model=brightness", grey_png(50)))
-
-    monkeypatch.setattr(OnnxEngine, "run", lose)
-    for name, value in {"MODELS_DIR": models_dir, "PORT": port, "PROVIDER": "cpu"}.items():
-        monkeypatch.setenv(f"SIGHTLINE_{name}", str(value))
-    client = threading.Thread(target=post)
-    client.start()
-    code = main([])
-    client.join()
-    assert (replies[0].status, replies[0].problem) == (503, "unavailable")
-    assert code == 1
+def test_nothing_is_reported_to_anyone(models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime's official builds keep a file of what they would report; where there is none, nothing is sent."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with running(models_dir=models_dir) as service:
+        assert service.stop() == 0
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -44,10 +44,13 @@ def street_metadata(**changes: Any) -> dict[str, Any]:
     )
 
 
-def classifier(manifest: dict[str, Any], *, nan_on_black: bool = False) -> onnx.ModelProto:
+def classifier(
+    manifest: dict[str, Any], *, nan_on_black: bool = False, endless_above: int | None = None
+) -> onnx.ModelProto:
     """Answers class k where the mean of a picture is nearest to 10·k; `brightness_class` says which that is.
 
-    `nan_on_black` answers NaN to a picture of zeros.
+    `nan_on_black` answers NaN to a picture of zeros; `endless_above` does not answer in a lifetime when the mean of a
+    picture is above it.
     """
     size, count = manifest["input"], len(manifest["classes"])
     float_type = TensorProto.FLOAT if manifest["precision"] == "fp32" else TensorProto.FLOAT16
@@ -71,10 +74,39 @@ def classifier(manifest: dict[str, Any], *, nan_on_black: bool = False) -> onnx.
         nodes.append(helper.make_node("Mul", ["softmax32", "one"], ["probabilities"]))
     else:
         nodes.append(helper.make_node("Identity", ["softmax32"], ["probabilities"]))
+    if endless_above is not None:
+        nodes[-1].output[0] = "answer"
+        nodes += _endless()
+        constants |= {"threshold": np.array(endless_above, np.float32), "start": np.array(0.0, np.float32)}
+        constants |= {"nothing": np.array(0.0, np.float32), "many": np.array(2**62), "yes": np.array(True)}
     integers = {"axes": np.array([1, 2, 3]), "last": np.array([1])}
     shape = ["N", size["height"], size["width"], 1 if size["color"] == "L" else 3]
     output = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", count])
     return _model(nodes, constants | integers, shape, output, manifest)
+
+
+def _endless() -> list[onnx.NodeProto]:
+    """`probabilities` from `answer`, after a loop that counts to 2^62 if any `mean` is above `threshold`."""
+    number, flag = TensorProto.FLOAT, TensorProto.BOOL
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Cos", ["x"], ["y"])],
+        "count",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", flag, []),
+            helper.make_tensor_value_info("x", number, []),
+        ],
+        [helper.make_tensor_value_info("go_on", flag, []), helper.make_tensor_value_info("y", number, [])],
+    )
+    return [
+        helper.make_node("ReduceMax", ["mean"], ["brightest"], keepdims=0),
+        helper.make_node("Greater", ["brightest", "threshold"], ["is_bright"]),
+        helper.make_node("Cast", ["is_bright"], ["bright"], to=TensorProto.INT64),
+        helper.make_node("Mul", ["bright", "many"], ["times"]),
+        helper.make_node("Loop", ["times", "yes", "start"], ["counted"], body=body),
+        helper.make_node("Mul", ["counted", "nothing"], ["zero"]),
+        helper.make_node("Add", ["answer", "zero"], ["probabilities"]),
+    ]
 
 
 def segmenter(manifest: dict[str, Any]) -> onnx.ModelProto:

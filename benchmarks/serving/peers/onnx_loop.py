@@ -9,6 +9,7 @@ import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import orjson
 from benchmarks.serving.peers.work import MODELS, TOP_K, Assignment
 from service.artifacts import read_artifact
 from service.images import PictureLimits, class_shares, decode, fit_labels, mask_png, prepare
+from service.images.decoding import decode_reduced
 from service.providers import open_session
 
 
@@ -25,9 +27,12 @@ def make_answer(work: str, threads: int) -> Callable[[bytes], bytes]:
     artifact = read_artifact(MODELS / f"{'streets' if work == 'streets' else 'digits'}.fp32.onnx")
     manifest = artifact.manifest
     session = open_session(artifact.path, "cpu", intra_op_threads=threads)
+    size = (manifest.input.width, manifest.input.height)
 
     def segment(data: bytes) -> bytes:
-        prepared = prepare(decode(data, PictureLimits()), manifest.input, manifest.preparation)
+        picture, (width, height) = decode_reduced(data, PictureLimits(), size)
+        prepared = prepare(picture, manifest.input, manifest.preparation)
+        prepared = replace(prepared, width=width, height=height, region=(0, 0, width, height))
         (labels,) = session.run(["labels"], {"images": prepared.pixels[None]})
         fitted = fit_labels(labels[0], prepared, manifest.preparation)
         classes = [

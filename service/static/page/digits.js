@@ -1,0 +1,140 @@
+// Digits: the pad on one side; the bars, and what the network saw, on the other.
+
+import { Pad } from "./pad.js";
+import { ask, newestWins, pause } from "./service.js";
+import { byId, element, offerModels, percent, showProblem, showTimes } from "./show.js";
+
+const SHOWN = 10; // classes: all of them where there are no more
+const REST_MS = 30; // between two questions: faster than the eye, and half the work
+const SPOKEN_AFTER_MS = 700; // of rest: a screen reader is not told of every step of a stroke
+
+/** Set the panel up for `models`; returns a function that takes a file. */
+export function startDigits(models) {
+  const pad = new Pad(byId("pad"), changed);
+  const chosen = offerModels(models, { select: byId("digit-model"), about: byId("digit-about"), onChange: () => look() });
+  const bars = new Bars(byId("digit-bars"));
+  const problem = byId("digit-problem");
+  let seen = null;
+  let spoken;
+
+  const look = newestWins(async () => {
+    if (pad.empty) return;
+    const subject = pad.subject;
+    const manifest = chosen.current();
+    const query = new URLSearchParams({ model: manifest.name, top_k: 256 });
+    try {
+      const body = await pad.picture();
+      const onWait = (seconds) => say(`Too busy: asking again in ${seconds} s.`);
+      const [classified, input] = await Promise.all([
+        ask(`classify?${query}`, { body, onWait }),
+        ask(`classify?${query}&output=input`, { body, onWait }),
+      ]);
+      if (subject === pad.subject) show(classified, input.answer, manifest);
+    } catch (error) {
+      if (subject === pad.subject) refuse(error);
+    }
+    await pause(REST_MS);
+  });
+
+  byId("pad-clear").addEventListener("click", () => (pad.clear(), byId("pad").focus()));
+  byId("pad-undo").addEventListener("click", () => pad.undo());
+  bars.show([], chosen.current());
+
+  function changed() {
+    byId("pad-hint").hidden = !pad.empty;
+    byId("pad-clear").disabled = byId("pad-undo").disabled = pad.empty;
+    if (pad.empty) reset();
+    else look();
+  }
+
+  function show({ answer, ...times }, input, manifest) {
+    const [result] = answer.results;
+    showProblem(problem, null);
+    byId("digit-label").textContent = result.label;
+    byId("digit-label").classList.remove("none");
+    byId("digit-sure").textContent = result.probability < 0.5 ? `not sure: ${percent(result.probability)}` : percent(result.probability);
+    bars.show(result.top, manifest);
+    showTimes(byId("digit-times"), times);
+    showSeen(URL.createObjectURL(input));
+    say("");
+    spoken = setTimeout(() => say(`${result.label}, ${percent(result.probability)}`), SPOKEN_AFTER_MS);
+    if (pad.photo) {
+      pad.box = result.box;
+      pad.draw();
+    }
+  }
+
+  function refuse(error) {
+    blank("–", "No answer");
+    showProblem(problem, error);
+  }
+
+  function reset() {
+    blank("–", "No drawing yet");
+    showProblem(problem, null);
+    byId("digit-times").replaceChildren();
+  }
+
+  function blank(label, sure) {
+    say("");
+    byId("digit-label").textContent = label;
+    byId("digit-label").classList.add("none");
+    byId("digit-sure").textContent = sure;
+    bars.show([], chosen.current());
+    showSeen(null);
+  }
+
+  function showSeen(url) {
+    if (seen) URL.revokeObjectURL(seen);
+    seen = url;
+    const image = byId("digit-input");
+    image.hidden = !url;
+    if (url) {
+      image.src = url;
+      image.alt = "The picture as the network saw it";
+    }
+  }
+
+  function say(words) {
+    clearTimeout(spoken);
+    byId("digit-spoken").textContent = words;
+  }
+
+  return (file) => pad.show(file);
+}
+
+/** A bar for each class, in the classes' order; of very many, the most probable. */
+class Bars {
+  #list;
+  #rows = [];
+
+  constructor(list) {
+    this.#list = list;
+  }
+
+  show(top, { classes }) {
+    const names = classes.length <= SHOWN ? classes.map(({ name }) => name) : top.slice(0, SHOWN).map(({ label }) => label);
+    const probabilities = new Map(top.map(({ label, probability }) => [label, probability]));
+    while (this.#rows.length < names.length) this.#add();
+    while (this.#rows.length > names.length) this.#rows.pop().item.remove();
+    names.forEach((name, i) => {
+      const row = this.#rows[i];
+      const probability = probabilities.get(name) ?? 0;
+      row.name.textContent = name;
+      row.value.textContent = top.length ? percent(probability) : "";
+      row.item.classList.toggle("some", probability >= 0.001);
+      row.item.classList.toggle("best", top.length > 0 && name === top[0].label);
+      row.fill.style.setProperty("--share", probability);
+    });
+  }
+
+  #add() {
+    const item = element("li");
+    const row = { item, name: element("span", "name"), fill: element("span", "fill"), value: element("span", "value") };
+    const track = element("span", "track");
+    track.append(row.fill);
+    item.append(row.name, track, row.value);
+    this.#list.append(item);
+    this.#rows.push(row);
+  }
+}

@@ -1,0 +1,128 @@
+// Talks to the service. Keys, refusals that ask for patience, and times are dealt with here and nowhere else.
+
+const KEPT = "sightline-key";
+const ATTEMPTS = 4; // of one question, while the service says that it is too busy
+
+let key = kept();
+let wantKey = async () => null;
+let asking = null;
+
+/** An answer that is none: the words of the service's problem, or of this page where the service said nothing. */
+export class Problem extends Error {
+  constructor(status, title, detail) {
+    super(detail || title);
+    this.status = status;
+    this.title = title;
+  }
+}
+
+/** `ask(why)` is called when a key is wanted, and resolves to one, or to null when nobody gives one. */
+export function onKeyWanted(ask) {
+  wantKey = ask;
+}
+
+/**
+ * Ask the service: GET without a body, else POST.
+ *
+ * Resolves to `{ answer, server, total, roundTrip }`: JSON or a Blob; the stages of Server-Timing by name, their
+ * total, and the time until the last byte was here, in milliseconds. `onWait(seconds)` is told of each pause that a
+ * busy service asked for. Rejects with a Problem, or an AbortError after `signal`.
+ */
+export async function ask(path, { body, signal, onWait = () => {} } = {}) {
+  for (let attempt = 1; ; attempt++) {
+    const used = key;
+    const startedAt = performance.now();
+    const response = await send(path, body, signal, used);
+    if (response.ok) {
+      const json = (response.headers.get("content-type") ?? "").includes("json");
+      const answer = await (json ? response.json() : response.blob());
+      const { total, ...server } = stages(response.headers.get("server-timing") ?? "");
+      return { answer, server, total, roundTrip: performance.now() - startedAt };
+    }
+    const problem = await problemOf(response);
+    if (response.status === 401 && (used !== key || (await renewKey(problem.message)))) continue;
+    if (response.status !== 503 || attempt === ATTEMPTS) throw problem;
+    const seconds = Math.min(Math.max(Number(response.headers.get("retry-after")) || 1, 0.5), 30);
+    onWait(seconds);
+    // A little later than asked, each a little differently: those who were refused together should not come together.
+    await pause(seconds * 1000 + Math.random() * 250, signal);
+  }
+}
+
+/** A function that runs `run` again and again while it is wanted: one at a time, and the last call is never lost. */
+export function newestWins(run) {
+  let wanted = false;
+  let running = false;
+  return async () => {
+    wanted = true;
+    if (running) return;
+    running = true;
+    try {
+      while (wanted) {
+        wanted = false;
+        await run();
+      }
+    } finally {
+      running = false;
+    }
+  };
+}
+
+/** Resolves after a while; rejects with an AbortError when `signal` comes first. */
+export function pause(ms, signal) {
+  return new Promise((resolve, reject) => {
+    signal?.throwIfAborted();
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
+  });
+}
+
+async function send(path, body, signal, used) {
+  const headers = used ? { Authorization: `Bearer ${used}` } : {};
+  // The service looks at the bytes alone; without a type of its own the browser would name none.
+  if (body) headers["Content-Type"] = body.type.startsWith("image/") ? body.type : "application/octet-stream";
+  try {
+    return await fetch(path, { method: body ? "POST" : "GET", body, headers, signal, cache: "no-store" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem(0, "No answer", "The service cannot be reached, or ended the connection.");
+  }
+}
+
+async function problemOf(response) {
+  try {
+    const { title, detail } = await response.json();
+    if (title) return new Problem(response.status, title, detail);
+  } catch {
+    // Something between here and the service answered, in a form of its own.
+  }
+  return new Problem(response.status, `Status ${response.status}`, `The answer was ${response.status} ${response.statusText}.`);
+}
+
+function stages(header) {
+  const found = {};
+  for (const [, name, ms] of header.matchAll(/([\w-]+);dur=([\d.]+)/g)) found[name] = Number(ms);
+  return found;
+}
+
+/** Whether there is a new key now. Several questions that were refused wait for the same one. */
+async function renewKey(why) {
+  asking ??= wantKey(why).finally(() => (asking = null));
+  const given = await asking;
+  if (given === null) return false;
+  key = given;
+  try {
+    sessionStorage.setItem(KEPT, given);
+  } catch {
+    // Storage is off: the key lasts as long as the page.
+  }
+  return true;
+}
+
+function kept() {
+  try {
+    return sessionStorage.getItem(KEPT);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,249 @@
+"""The page's first panel: drawing, photographs, the keyboard, and what is said when it does not work."""
+
+import json
+import re
+from collections.abc import Callable
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from playwright.sync_api import Page, Request, Route, expect
+
+from tests.page.acts import draw, drop, paste, photograph
+from tests.page.conftest import TIMEOUT_MS, Open
+from tests.service.pictures import ideal, likeness, strokes_mask
+from tests.service.processes import ROOT, Running
+
+LABEL, SURE = "#digit-label", "#digit-sure"
+expect.set_options(timeout=TIMEOUT_MS)
+
+
+def bars(page: Page) -> dict[str, float]:
+    """The length of each bar, 0…1."""
+    script = """(items) => items.map((item) => [
+      item.querySelector(".name").textContent,
+      item.querySelector(".fill").style.getPropertyValue("--share"),
+    ])"""
+    found = page.locator("#digit-bars li").evaluate_all(script)
+    return {name: float(share or 0) for name, share in found}
+
+
+def eventually(page: Page, holds: Callable[[], bool]) -> None:
+    """Let the browser go on until something holds."""
+    for _ in range(TIMEOUT_MS // 50):
+        if holds():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError("it never came to that")
+
+
+def seen(page: Page) -> NDArray[np.uint8]:
+    """The picture that the page shows as the network's input: its red channel, height×width."""
+    script = """(image) => {
+      const canvas = document.createElement("canvas");
+      [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+      const context = canvas.getContext("2d");
+      context.drawImage(image, 0, 0);
+      const { width, height, data } = context.getImageData(0, 0, canvas.width, canvas.height);
+      return [height, width, ...data.filter((_, i) => i % 4 === 0)];
+    }"""
+    height, width, *levels = page.locator("#digit-input").evaluate(script)
+    return np.array(levels, np.uint8).reshape(height, width)
+
+
+@pytest.mark.parametrize("digit", ["0", "1", "4", "5", "7"])
+def test_a_drawn_digit_is_named(open_page: Open, digit: str) -> None:
+    page = open_page().page
+    expect(page.locator(SURE)).to_have_text("No drawing yet")
+    draw(page, digit)
+    expect(page.locator(LABEL)).to_have_text(digit)
+    expect(page.locator(".bars .best .name")).to_have_text(digit)
+    lengths = bars(page)
+    assert list(lengths) == [str(n) for n in range(10)]
+    assert sum(lengths.values()) == pytest.approx(1, abs=1e-3)
+    assert max(lengths, key=lengths.__getitem__) == digit
+    expect(page.locator("#digit-times")).to_contain_text(
+        re.compile(r"Server [\d.]+ ms.*Round trip [\d.]+ ms.*decode.*run")
+    )
+    expect(page.locator("#digit-spoken")).to_have_text(re.compile(rf"^{digit}, >?\d"))
+
+
+def test_what_the_network_saw_is_shown(open_page: Open) -> None:
+    page = open_page().page
+    assert not page.locator("#digit-input").is_visible()
+    draw(page, "7")
+    expect(page.locator("#digit-input")).to_be_visible()
+    expect(page.locator(LABEL)).to_have_text("7")
+    expect(page.locator("#digit-spoken")).to_have_text(re.compile("^7"))
+    pixels = seen(page)
+    assert pixels.shape == (28, 28)
+    assert likeness(pixels, ideal(strokes_mask("7", 224, 0.075))) > 0.7
+
+
+def test_the_bars_move_while_the_pen_is_down(open_page: Open) -> None:
+    page = open_page().page
+    box = page.locator("#pad").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.15 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.48 * box["width"], box["y"] + 0.85 * box["height"], steps=6)
+    expect(page.locator(LABEL)).to_have_text("1")
+    page.mouse.up()
+
+
+def test_one_question_at_a_time_and_the_newest_wins(open_page: Open) -> None:
+    asked: list[Request] = []
+    waiting: list[Route] = []
+
+    def hold(page: Page) -> None:
+        page.on("request", lambda request: asked.append(request) if "/classify" in request.url else None)
+        page.route("**/classify?*", lambda route: waiting.append(route))  # noqa: PLW0108 - Playwright marks what it calls
+
+    page = open_page(prepare=hold).page
+    draw(page, "4")  # many strokes' worth of changes
+    page.wait_for_timeout(300)
+    assert len(asked) == 2, "the answer and the input of one drawing, and no more while they are on their way"
+    for route in waiting[:2]:
+        route.continue_()
+    eventually(page, lambda: len(waiting) >= 4)
+    assert len(asked) == 4, "one more, for all that was drawn meanwhile"
+    for route in waiting[2:]:
+        route.continue_()
+    expect(page.locator(LABEL)).to_have_text("4")
+    page.wait_for_timeout(300)
+    assert len(asked) == 4
+    assert asked[0].post_data_buffer != asked[2].post_data_buffer
+    assert asked[2].post_data_buffer == asked[3].post_data_buffer, "both are asked about the same picture"
+
+
+def test_undo_and_clear(open_page: Open) -> None:
+    page = open_page().page
+    expect(page.locator("#pad-clear")).to_be_disabled()
+    draw(page, "4", strokes=1)
+    before = page.locator("#pad").evaluate("(pad) => pad.toDataURL()")
+    draw(page, "4")
+    expect(page.locator(LABEL)).to_have_text("4")
+    page.click("#pad-undo")
+    page.click("#pad-undo")
+    assert page.locator("#pad").evaluate("(pad) => pad.toDataURL()") == before
+    page.click("#pad-clear")
+    expect(page.locator(SURE)).to_have_text("No drawing yet")
+    expect(page.locator("#pad-undo")).to_be_disabled()
+    assert not any(bars(page).values())
+    assert not page.locator("#digit-input").is_visible()
+
+
+@pytest.mark.parametrize("hand_over", [drop, paste])
+def test_a_photograph_is_taken_and_the_digit_marked(
+    open_page: Open, hand_over: Callable[[Page, bytes, str, str], None]
+) -> None:
+    page = open_page().page
+    hand_over(page, photograph("5"), "five.png", "image/png")
+    expect(page.locator(LABEL)).to_have_text("5")
+    accent = page.evaluate("getComputedStyle(document.body).getPropertyValue('--accent').trim()")
+    red, green, blue = (int(accent[i : i + 2], 16) for i in (1, 3, 5))
+    marked = page.locator("#pad").evaluate(
+        """(pad, [red, green, blue]) => {
+          const { data } = pad.getContext("2d").getImageData(0, 0, pad.width, pad.height);
+          let count = 0;
+          for (let i = 0; i < data.length; i += 4) {
+            count += data[i] === red && data[i + 1] === green && data[i + 2] === blue;
+          }
+          return count;
+        }""",
+        [red, green, blue],
+    )
+    assert marked > 200, "a box is drawn where the digit was found"
+
+
+def test_a_picked_photograph_gives_way_to_a_drawing(open_page: Open) -> None:
+    page = open_page().page
+    page.set_input_files("#digit-file", ROOT / "examples" / "seven.png")
+    expect(page.locator(LABEL)).to_have_text("7")
+    draw(page, "0")
+    expect(page.locator(LABEL)).to_have_text("0")
+
+
+def test_a_digit_is_drawn_with_the_keyboard_alone(open_page: Open) -> None:
+    page = open_page().page
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "pad":
+            break
+    assert page.evaluate("document.activeElement.id") == "pad"
+    for _ in range(8):
+        page.keyboard.press("ArrowUp")
+    page.keyboard.press("Space")
+    for _ in range(16):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Space")
+    expect(page.locator(LABEL)).to_have_text("1")
+    page.keyboard.press("ArrowLeft")  # the pen is up: nothing changes
+    expect(page.locator("#digit-spoken")).to_have_text(re.compile("^1"))
+    page.keyboard.press("Delete")
+    expect(page.locator(SURE)).to_have_text("No drawing yet")
+
+
+def test_a_problem_is_shown_in_the_services_words(open_page: Open, service: Running) -> None:
+    tab = open_page()
+    drop(tab.page, b"This is no picture.", "letter.txt", "text/plain")
+    answer = httpx.post(
+        f"http://{service.host}:{service.port}/classify",
+        content=b"This is no picture.",
+        headers={"content-type": "application/octet-stream"},
+    ).json()
+    expect(tab.page.locator("#digit-problem")).to_contain_text(answer["detail"])
+    expect(tab.page.locator("#digit-problem")).to_contain_text(answer["title"])
+    tab.take_refusals(415)
+    draw(tab.page, "7")  # and all is well again
+    expect(tab.page.locator(LABEL)).to_have_text("7")
+    expect(tab.page.locator("#digit-problem")).to_be_hidden()
+
+
+def busy(times: int, asked: list[Request], retry_after_s: str) -> Callable[[Route], None]:
+    """Answers 503 a number of times, then lets requests through."""
+
+    def answer(route: Route) -> None:
+        asked.append(route.request)
+        if len(asked) > times:
+            route.continue_()
+            return
+        body = {"type": "urn:sightline:problem:overloaded", "title": "Too busy", "status": 503, "detail": "Come back."}
+        headers = {"content-type": "application/problem+json", "retry-after": retry_after_s}
+        route.fulfill(status=503, headers=headers, body=json.dumps(body))
+
+    return answer
+
+
+def test_a_busy_service_is_asked_again_after_the_time_it_names(open_page: Open) -> None:
+    asked: list[Request] = []
+    tab = open_page()
+    page = tab.page
+    page.route(re.compile(r"/classify\?(?!.*output)"), busy(2, asked, "1"))
+    paste(page, photograph("5"), "five.png", "image/png")
+    expect(page.locator("#digit-spoken")).to_have_text("Too busy: asking again in 1 s.")
+    expect(page.locator(LABEL)).to_have_text("5")
+    assert len(asked) == 3
+    tab.take_refusals(503)
+
+
+def test_a_service_that_stays_busy_is_left_alone(open_page: Open) -> None:
+    asked: list[Request] = []
+    tab = open_page()
+    tab.page.route(re.compile(r"/classify\?(?!.*output)"), busy(99, asked, "0.5"))
+    paste(tab.page, photograph("5"), "five.png", "image/png")
+    expect(tab.page.locator("#digit-problem")).to_contain_text("Come back.")
+    assert len(asked) == 4
+    tab.page.wait_for_timeout(1000)
+    assert len(asked) == 4
+    tab.take_refusals(503)
+
+
+def test_a_service_that_is_gone_is_said_to_be(open_page: Open) -> None:
+    tab = open_page()
+    tab.page.route("**/classify?*", lambda route: route.abort("connectionrefused"))
+    draw(tab.page, "7")
+    expect(tab.page.locator("#digit-problem")).to_contain_text("cannot be reached")
+    assert all("ERR_CONNECTION_REFUSED" in each for each in tab.complaints)
+    tab.complaints.clear()

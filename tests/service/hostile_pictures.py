@@ -1,0 +1,88 @@
+"""Picture files that mean harm, or that careless readers trip over."""
+
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+from tests.service.pictures import edited_png, encoded, png_chunk
+
+
+def gradient(width: int = 48, height: int = 32) -> Image.Image:
+    rows, columns = np.mgrid[0:height, 0:width]
+    return Image.fromarray(np.stack([rows * 255 // height, columns * 255 // width, rows + columns], 2).astype(np.uint8))
+
+
+def foreign() -> dict[str, bytes]:
+    picture = gradient()
+    return {
+        "text": b"not a picture at all, just words",
+        "svg": b'<svg xmlns="http://www.w3.org/2000/svg"><rect width="9" height="9"/></svg>',
+        "eps": encoded(picture, "EPS"),
+        "psd": b"8BPS\x00\x01" + bytes(6) + struct.pack(">HIIHH", 3, 8, 8, 8, 3) + bytes(64),
+        "tiff": encoded(picture, "TIFF"),
+        "ppm": encoded(picture, "PPM"),
+        "ico": encoded(picture, "ICO"),
+        "jpeg2000": encoded(picture, "JPEG2000"),
+        "avi in riff": b"RIFF\x24\0\0\0AVI LIST" + bytes(32),
+    }
+
+
+def webp_bomb() -> bytes:
+    """8192×10760 in 50 bytes: a lossless frame header and next to nothing behind it."""
+    bits = (8192 - 1) | (10760 - 1) << 14
+    body = b"WEBPVP8L" + struct.pack("<IBI", 30, 0x2F, bits) + bytes(25)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def with_scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan is repeated until there are `count`."""
+    data = encoded(gradient(64, 64).convert("L"), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    table = data.rindex(b"\xff\xc4", 0, last)
+    return data[:-2] + data[table:-2] * (count - data.count(b"\xff\xda")) + b"\xff\xd9"
+
+
+def frames(format_: str, count: int) -> bytes:
+    pictures = [gradient(16, 16).point(lambda level, i=i: (level + 40 * i) % 256) for i in range(3)]
+    options = {"save_all": True, "append_images": [pictures[i % 3] for i in range(1, count)], "duration": 10}
+    return encoded(pictures[0], format_, **options)
+
+
+def orientation(value: int, order: str = "<") -> bytes:
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    entry = struct.pack(order + "HHIHH", 0x0112, 3, 1, value, 0)
+    return b"Exif\0\0" + mark + struct.pack(order + "IH", 8, 1) + entry + bytes(4)
+
+
+def many_frames(format_: str, count: int) -> bytes:
+    """A GIF, PNG or WebP of 16×16 whose second frame is repeated `count` times, not one of them encoded anew."""
+    data = frames(format_, 3)
+    if format_ == "GIF":
+        second = data.index(b"\x21\xf9", data.index(b"\x2c"))
+        third = data.index(b"\x21\xf9", second + 1)
+        return data[:second] + data[second:third] * count + b";"
+    if format_ == "PNG":
+        tail = data.index(b"fcTL", data.index(b"IDAT")) - 4
+        end = data.index(b"IEND") - 4
+        return data[:tail] + data[tail:end] * count + data[end:]
+    second = data.index(b"ANMF", data.index(b"ANMF") + 4)
+    third = data.index(b"ANMF", second + 4)
+    body = data[8:second] + data[second:third] * count
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def chunk_bomb(kind: bytes) -> bytes:
+    """A PNG with a zTXt, iCCP or iTXt chunk that unpacks to 80 MB."""
+    start = {b"zTXt": b"key\0\0", b"iCCP": b"name\0\0", b"iTXt": b"key\0\x01\0\0\0"}[kind]
+    bomb = png_chunk(kind, start + zlib.compress(bytes(80_000_000), 9))
+    return edited_png(
+        encoded(gradient()), lambda name, content: (bomb if name == b"IDAT" else b"") + png_chunk(name, content)
+    )
+
+
+def bare_png(width: int, height: int) -> bytes:
+    """A grey PNG whose header promises a size, with next to nothing behind it."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(bytes(64))) + png_chunk(b"IEND", b"")

@@ -1,0 +1,138 @@
+"""A GPU that is lost and a run that hangs, in a process of its own: who waits is answered, and the process ends."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.service import tiny_models
+from tests.service.conftest import grey_png
+from tests.service.faulty_service import POISON, SLOW, SLOW_S
+from tests.service.processes import Reply, Running, running
+
+FAULTY = "tests.service.faulty_service"
+HANG = 230
+
+
+@pytest.fixture(scope="module")
+def bright_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`brightness`, of whole pictures, which never ends on those brighter than 210."""
+    folder = tmp_path_factory.mktemp("bright")
+    manifest = tiny_models.metadata(name="brightness", preparation="stretch")
+    tiny_models.save(tiny_models.classifier(manifest, endless_above=210), folder / "brightness.fp32.onnx")
+    return folder
+
+
+def settings(models: Path) -> dict[str, object]:
+    return {"models_dir": models, "classify_model": "brightness", "shutdown_grace_s": 20}
+
+
+def post(service: Running, value: int) -> Reply:
+    with service.connect() as connection:
+        return connection.post("/classify", grey_png(value))
+
+
+def post_all(service: Running, values: list[int], then: Callable[[], None] = lambda: None) -> list[Reply]:
+    """Each on a connection of its own, all sent before the first is answered."""
+    with ThreadPoolExecutor(len(values)) as threads:
+        sent = []
+        for value in values:
+            sent.append(threads.submit(post, service, value))
+            time.sleep(0.02)  # in this order
+        then()
+        return [each.result(60) for each in sent]
+
+
+def never_ready_again(service: Running) -> None:
+    with suppress(ConnectionError), service.connect() as connection:
+        assert connection.get("/readyz").status == 503
+
+
+def end_of(service: Running) -> tuple[int, str]:
+    """The exit code, and all that was logged."""
+    assert service.process.stderr
+    code = service.process.wait(30)
+    return code, service.process.stderr.read()
+
+
+@pytest.mark.parametrize("max_batch_size", [1, 4])
+def test_a_lost_cuda_context(bright_models: Path, max_batch_size: int) -> None:
+    """What waits behind the batch that lost it is answered too, and so is what shares that batch."""
+    with running(FAULTY, provider="cuda", classify_max_batch_size=max_batch_size, **settings(bright_models)) as service:
+        with service.connect() as connection:
+            (model,) = orjson.loads(connection.get("/models").body)["models"]
+            assert (model["provider"], model["why"]) == ("cuda", "SIGHTLINE_PROVIDER=cuda")
+            assert connection.post("/classify", grey_png(50)).status == 200
+        first, *others = post_all(service, [SLOW, POISON, 50, 60, 70])
+        assert first.status == 200
+        assert [(reply.status, reply.problem) for reply in others] == [(503, "unavailable")] * 4
+        assert all(reply.headers["retry-after"] == "1" for reply in others)
+        never_ready_again(service)
+        code, log = end_of(service)
+    assert code == 1
+    assert "brightness.fp32.onnx: CUDA is lost to this process" in log
+    assert "CUDA failure 700: an illegal memory access was encountered" in log
+
+
+def test_a_run_that_hangs(bright_models: Path) -> None:
+    """In onnxruntime's own code, which nothing can interrupt, and which still computes while the process ends."""
+    with running(run_timeout_s=1.5, **settings(bright_models)) as service:
+        assert post(service, 50).status == 200
+        replies = post_all(service, [HANG, 50, 60])
+        assert [(reply.status, reply.problem) for reply in replies] == [(503, "unavailable")] * 3
+        never_ready_again(service)
+        code, log = end_of(service)
+    assert code == 1
+    assert "engine-brightness: a run has not ended in 1.5 s (SIGHTLINE_RUN_TIMEOUT_S)" in log
+
+
+def test_a_hang_that_nobody_waits_for_ends_the_process_too(bright_models: Path) -> None:
+    with running(run_timeout_s=1.5, request_timeout_s=0.5, **settings(bright_models)) as service:
+        assert post(service, HANG).status == 504
+        assert end_of(service)[0] == 1
+
+
+def test_sigterm_under_load(bright_models: Path) -> None:
+    """All that was accepted is answered, and the process ends by itself, long before the grace period does."""
+    with running(FAULTY, provider="cuda", classify_max_batch_size=1, **settings(bright_models)) as service:
+        count = 12
+        started_at = time.monotonic()
+        replies = post_all(service, [SLOW] * count, then=service.process.terminate)
+        assert [reply.status for reply in replies] == [200] * count
+        assert time.monotonic() - started_at > count * SLOW_S / 2, "they were still waiting when the signal came"
+        assert service.process.wait(15) == 0
+
+
+def test_sigterm_while_clients_go_on_asking(bright_models: Path) -> None:
+    """Every answer that begins is whole; what comes after the signal is refused or told to come back."""
+    with running(**settings(bright_models)) as service:
+        statuses: list[int] = []
+        stop = threading.Event()
+
+        def ask() -> None:
+            while not stop.is_set():
+                try:
+                    with service.connect() as connection:
+                        while not stop.is_set():
+                            statuses.append(connection.post("/classify", grey_png(50)).status)
+                except (ConnectionError, IndexError):  # refused, or closed before an answer began
+                    time.sleep(0.01)
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        while len(statuses) < 50:
+            time.sleep(0.01)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(30) == 0
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert set(statuses) <= {200, 503}
+    assert statuses.count(200) >= 50
