@@ -23,6 +23,7 @@ SERVICE: dict[str, set[str]] = {
     "observation": {"logs", "metrics", "timings"},
     "bodies": {"errors"},
     "keys": {"errors"},
+    "connections": set(),
     "uploads": {"errors"},
     "workers": {"errors"},
     "images": {"errors", "manifest"},
@@ -71,7 +72,7 @@ SERVICE: dict[str, set[str]] = {
         "version",
         "workers",
     },
-    "server": {"app", "errors", "logs", "metrics", "pipeline", "settings"},
+    "server": {"app", "connections", "errors", "logs", "metrics", "pipeline", "settings"},
     "__main__": {"server"},
 }
 
