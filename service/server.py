@@ -15,6 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from service.app import create_app, create_metrics_app
+from service.connections import bounded
 from service.errors import StartupError
 from service.logs import RequestLog, logging_to
 from service.metrics import Metrics
@@ -111,7 +112,11 @@ def _serve(settings: Settings, request_log: RequestLog) -> int:
     app = create_app(settings, on_death, request_log if settings.access_log else None)
     request_log.writer.on_drop = app.state.metrics.dropped_log_lines.inc
     # A little longer than the drain, whose answers must still get out.
-    config = _configuration(app, timeout_graceful_shutdown=int(settings.shutdown_grace_s) + 2)
+    config = _configuration(
+        app,
+        timeout_graceful_shutdown=int(settings.shutdown_grace_s) + 2,
+        unread_answer_timeout_s=settings.unread_answer_timeout_s,
+    )
 
     async def run() -> None:
         nonlocal server
@@ -129,11 +134,12 @@ def _serve(settings: Settings, request_log: RequestLog) -> int:
     return _EXIT_FAILURE if server is not None and server.lost_engine else 0
 
 
-def _configuration(app: ASGIApp, *, timeout_graceful_shutdown: int) -> uvicorn.Config:
+def _configuration(app: ASGIApp, *, timeout_graceful_shutdown: int, unread_answer_timeout_s: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         lifespan="off",  # run by `_serve`, where its errors are one line and not a traceback
         ws="none",
+        http=bounded(unread_answer_timeout_s),  # type: ignore[arg-type]
         log_config=None,  # its loggers' lines go where all others do
         log_level="warning",  # when it starts and stops is said above
         access_log=False,  # `Observation` logs requests, and knows more about them
@@ -149,7 +155,9 @@ async def _metrics_served(listener: socket.socket | None, metrics: Metrics) -> A
     if listener is None:
         yield
         return
-    server = _MetricsServer(_configuration(create_metrics_app(metrics), timeout_graceful_shutdown=1))
+    server = _MetricsServer(
+        _configuration(create_metrics_app(metrics), timeout_graceful_shutdown=1, unread_answer_timeout_s=5)
+    )
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     logger.info("metrics are on http://%s:%d/metrics", *listener.getsockname()[:2])
     try:
