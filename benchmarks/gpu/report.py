@@ -32,8 +32,9 @@ def page(found: dict[str, Any]) -> str:
 
 _ROOFLINE = (
     "Operations and bytes are counted from the optimised graph, two operations to a multiply-add of a convolution or"
-    " matrix product. The roofline is the sum over the nodes of the longer of operations over the peak and bytes over the"
-    " bandwidth of the card's data sheet; a dash where that is not known. Times hold the copies to the device and back."
+    " matrix product. The roofline is the sum over the nodes of the longer of operations over the peak and bytes over"
+    " the bandwidth of the card's data sheet; a dash where that is not known. Times hold the copies to the device and"
+    " back."
 )
 _KINDS = (
     "Each node timed by itself, a batch of one (on CUDA with CUDA_LAUNCH_BLOCKING=1, so the gaps between kernels are in"
