@@ -125,6 +125,7 @@ def create_app(
             *routes.pictures.router.routes,
             *routes.status.router.routes,
             *routes.metrics.router.routes,
+            *routes.open_inference.router.routes,
         ],  # as they are: included, each is found twice
         redirect_slashes=False,
     )
@@ -156,6 +157,8 @@ def _answer_errors(app: FastAPI) -> None:
 def problem(request: Request, kind: ProblemKind, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """An RFC 9457 answer; to a picture, with the time that it took."""
     body = {"type": PROBLEM_URN + kind.name, "title": kind.title, "status": kind.status, "detail": detail}
+    if request.scope["path"].startswith("/v2"):
+        body["error"] = detail  # what clients of the Open Inference Protocol read
     request.state.problem = kind.name
     response = Response(orjson.dumps(body), kind.status, headers, "application/problem+json")
     if kind.status == 503:

@@ -25,6 +25,8 @@ _LONGEST_REMEMBERED = 200  # bytes: what is longer was not written by a client t
 class DirectRoute(APIRoute):
     """Calls `endpoint(request, query)`, where `query` is annotated with the pydantic model of its parameters.
 
+    An endpoint that has no `query` gets none, and one with parameters in its path gets them, strings, by their names.
+
     The signature is what FastAPI documents. It would solve dependencies, look into annotations and open contexts
     for each call.
 
@@ -33,7 +35,7 @@ class DirectRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        self._query_model: type[BaseModel] = get_type_hints(endpoint)["query"]
+        self._query_model: type[BaseModel] | None = get_type_hints(endpoint).get("query")
         # Clients send the same few strings over and over, and what is made of them is frozen.
         self._remembered_query = lru_cache(_REMEMBERED_QUERIES)(self._read_query)
 
@@ -44,12 +46,16 @@ class DirectRoute(APIRoute):
             return
         request = Request(scope, receive)
         request.state.timings = Timings()
-        text: bytes = scope["query_string"]
-        read = self._remembered_query if len(text) <= _LONGEST_REMEMBERED else self._read_query
-        response = await self.endpoint(request, read(text))
+        arguments: dict[str, Any] = scope.get("path_params") or {}
+        if self._query_model is not None:
+            text: bytes = scope["query_string"]
+            read = self._remembered_query if len(text) <= _LONGEST_REMEMBERED else self._read_query
+            arguments = {**arguments, "query": read(text)}
+        response = await self.endpoint(request, **arguments)
         await response(scope, receive, send)
 
     def _read_query(self, text: bytes) -> BaseModel:
+        assert self._query_model is not None
         parameters = dict(parse_qsl(text.decode("latin-1"), keep_blank_values=True))
         try:
             return self._query_model.model_validate(parameters)
