@@ -14,7 +14,8 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import errors, routes
 from service.bodies import UnreadBodyMiddleware
@@ -25,6 +26,7 @@ from service.models import open_engines, start_models
 from service.observation import Observation
 from service.pipeline import Pipeline
 from service.providers import available_cores, onnxruntime_version
+from service.routes.direct import DirectRoutes
 from service.settings import Settings
 from service.static_files import StaticFolder
 from service.timings import Timings
@@ -68,15 +70,20 @@ PROBLEMS: Mapping[type[errors.SightlineError], ProblemKind] = {
 
 
 class _Application(FastAPI):
-    """FastAPI with one more middleware around all of it: those that are added do not see the answers of status 500."""
+    """FastAPI within our own middlewares, which see its answers of status 500, and with a way past it for pictures."""
 
-    def __init__(self, metrics: Metrics, request_log: RequestLog | None, **options: Any) -> None:
+    def __init__(self, metrics: Metrics, request_log: RequestLog | None, keys: KeyFile | None, **options: Any) -> None:
         super().__init__(**options)
-        self._metrics = metrics
-        self._request_log = request_log
+        stack: ASGIApp = DirectRoutes(super().__call__, self.routes, _HANDLERS)
+        if keys is not None:
+            stack = KeyMiddleware(stack, keys=keys, refuse=_answer_error)
+        stack = ServerErrorMiddleware(UnreadBodyMiddleware(stack), handler=_answer_unforeseen)
+        self._outermost = Observation(stack, metrics, request_log)
 
-    def build_middleware_stack(self) -> ASGIApp:
-        return Observation(super().build_middleware_stack(), self._metrics, self._request_log)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        scope["app"] = self
+        await self._outermost(scope, receive, send)
 
 
 def create_app(
@@ -108,6 +115,7 @@ def create_app(
     app = _Application(
         metrics,
         request_log,
+        None if settings.api_keys_file is None else KeyFile(settings.api_keys_file),
         title="Sightline",
         version=VERSION,
         summary="Digits to /classify, street scenes to /segment.",
@@ -119,6 +127,7 @@ def create_app(
             *routes.pictures.router.routes,
             *routes.status.router.routes,
             *routes.metrics.router.routes,
+            *routes.open_inference.router.routes,
         ],  # as they are: included, each is found twice
         redirect_slashes=False,
         docs_url=None,  # FastAPI's own load their scripts from elsewhere
@@ -127,9 +136,6 @@ def create_app(
     app.state.page = StaticFolder(_PAGE)
     app.state.docs = StaticFolder(_DOCS, routes.docs.POLICY)
     app.state.metrics = metrics
-    if settings.api_keys_file is not None:
-        app.add_middleware(KeyMiddleware, keys=KeyFile(settings.api_keys_file), refuse=_answer_error)
-    app.add_middleware(UnreadBodyMiddleware)
     _answer_errors(app)
     return app
 
@@ -148,15 +154,16 @@ def build_info() -> dict[str, str]:
 
 
 def _answer_errors(app: FastAPI) -> None:
-    app.add_exception_handler(errors.SightlineError, _answer_error)
-    app.add_exception_handler(RequestValidationError, _answer_invalid_parameter)
-    app.add_exception_handler(HTTPException, _answer_http_error)
+    for error, answer in _HANDLERS:
+        app.add_exception_handler(error, answer)
     app.add_exception_handler(Exception, _answer_unforeseen)
 
 
 def problem(request: Request, kind: ProblemKind, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """An RFC 9457 answer; to a picture, with the time that it took."""
     body = {"type": PROBLEM_URN + kind.name, "title": kind.title, "status": kind.status, "detail": detail}
+    if request.scope["path"].startswith("/v2"):
+        body["error"] = detail  # what clients of the Open Inference Protocol read
     request.state.problem = kind.name
     response = Response(orjson.dumps(body), kind.status, headers, "application/problem+json")
     if kind.status == 503:
@@ -193,6 +200,11 @@ async def _answer_unforeseen(request: Request, _: Exception) -> Response:
     return problem(request, kind, "The service failed. The details are in its log.")
 
 
+_HANDLERS = (
+    (errors.SightlineError, _answer_error),
+    (RequestValidationError, _answer_invalid_parameter),
+    (HTTPException, _answer_http_error),
+)
 _HTTP_DETAILS = {
     404: "There is nothing at this path. See / for what there is.",
     405: "This path does not take that method; the Allow header says which it takes.",

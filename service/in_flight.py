@@ -53,6 +53,11 @@ class RequestLife:
         if self._cap is None or ends_at < self._cap[0]:
             self._cap = (ends_at, error)
 
+    def shorten(self, seconds: float, error: SightlineError) -> None:
+        """End it with `error` in `seconds` from now, unless its limit is sooner."""
+        if seconds < self.remaining_s:
+            self.limit(seconds, error)
+
     def watch_client(self, receive: Receive) -> None:
         """End it when the client leaves. The body must have been read: what else `receive` brings is thrown away."""
         self._watch_timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._start_watching, receive)

@@ -101,6 +101,11 @@ class Pipeline:
         """How many encoded pictures one request may have."""
         return self._settings.max_pictures_per_request
 
+    @property
+    def max_body_bytes(self) -> int:
+        """How large one request's body may be."""
+        return self._settings.max_body_bytes
+
     @asynccontextmanager
     async def receive(
         self, request: Request, task: Task, model_name: str | None, timings: Timings

@@ -11,8 +11,7 @@ from PIL import Image
 from service.errors import SightlineError
 from service.images import PictureLimits, Prepared, decode, prepare
 from service.images.decoding import check_header, decode_reduced
-from service.images.digit_rendering import is_mnist_form
-from service.images.filtering import box_of
+from service.images.digit_rendering import mnist_box
 from service.manifest import Manifest
 from service.uploads import Upload
 from service.workers import Workers
@@ -85,9 +84,10 @@ def _as_it_is(picture: Image.Image, manifest: Manifest) -> Prepared | None:
     if manifest.preparation != "mnist-digit":
         return prepare(picture, manifest.input, manifest.preparation)
     grey = np.asarray(picture if picture.mode == "L" else picture.convert("L"))
-    for candidate in (grey, 255 - grey):
-        if is_mnist_form(candidate):
-            return Prepared(candidate[:, :, None], picture.width, picture.height, box_of(candidate > 0))
+    candidate = grey if grey[0, 0] == 0 else 255 - grey
+    box = mnist_box(candidate)
+    if box is not None:
+        return Prepared(candidate[:, :, None], picture.width, picture.height, box)
     return None
 
 

@@ -105,6 +105,11 @@ class Settings(BaseSettings):
     max_scans: int = Field(default=64, ge=1, description="Scans in one progressive JPEG.")
 
     body_timeout_s: float = Field(default=15.0, gt=0, description="Time for a request's body to arrive, in all.")
+    unread_answer_timeout_s: float = Field(
+        default=20.0,
+        gt=0,
+        description="Time in which a client must read 64 KB of an answer that is waiting for it, or be cut off.",
+    )
     request_timeout_s: float = Field(default=10.0, gt=0, description="Time to answer once the body has arrived.")
     shutdown_grace_s: float = Field(
         default=10.0,

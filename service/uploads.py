@@ -1,5 +1,6 @@
 """From a request's body to the encoded pictures in it, parsed in memory as they arrive."""
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,6 +18,14 @@ FIELD = "file"
 """Name of the multipart parts that are pictures."""
 
 _MAX_OTHER_PARTS = 64  # parts that are not pictures are ignored, not stored; this many is no form but an attack
+# What curl, browsers and most libraries send for one file: recognised as a whole, it need not go through a parser that
+# looks at it byte by byte.
+_PLAIN_TYPE = re.compile(r"multipart/form-data; ?boundary=([\w'()+,./:=?-]{1,70})", re.ASCII)
+_PLAIN_HEAD = re.compile(
+    rb'\r\n(?i:Content-Disposition): form-data; name="%b"; filename="([^"\\%%\x00-\x1f\x7f-\xff]*)"\r\n'
+    rb"(?i:Content-Type): [\w.+-]{1,60}/[\w.+-]{1,60}\r\n\r\n" % FIELD.encode(),
+    re.ASCII,
+)
 _HOW = "send it as -F file=@picture.png, or as a raw body with an image/* or application/octet-stream type"
 
 
@@ -42,7 +51,10 @@ async def read_uploads(headers: Headers, chunks: AsyncIterator[bytes], *, max_pi
     encoding = headers.get("content-encoding", "identity").lower()
     if encoding != "identity":
         raise UnsupportedContentError(f"A body encoded as {encoding[:50]!r} is not taken: send the picture as it is.")
-    content_type, options = parse_options_header(headers.get("content-type", "application/octet-stream"))
+    declared = headers.get("content-type", "application/octet-stream")
+    if plain_type := _PLAIN_TYPE.fullmatch(declared):
+        return await _read_form(plain_type[1].encode(), chunks, max_pictures)
+    content_type, options = parse_options_header(declared)
     if content_type == b"multipart/form-data":
         return await _read_form(options.get(b"boundary", b""), chunks, max_pictures)
     if content_type == b"application/octet-stream" or content_type.startswith(b"image/"):
@@ -53,9 +65,16 @@ async def read_uploads(headers: Headers, chunks: AsyncIterator[bytes], *, max_pi
 async def _read_form(boundary: bytes, chunks: AsyncIterator[bytes], max_pictures: int) -> list[Upload]:
     if not boundary:
         raise MalformedRequestError("The content type multipart/form-data has no boundary.")
+    begun = [await anext(chunks, b"")]
+    if (upload := _plain_upload(boundary, begun[0])) is not None:
+        begun += [chunk async for chunk in chunks]
+        if len(begun) == 1:
+            return [upload]
     form = _Form(max_pictures)
     try:
         parser = MultipartParser(boundary, form.callbacks())
+        for chunk in begun:
+            parser.write(chunk)
         async for chunk in chunks:
             parser.write(chunk)
     except FormParserError as error:
@@ -66,6 +85,18 @@ async def _read_form(boundary: bytes, chunks: AsyncIterator[bytes], max_pictures
         there = f" There is one named {form.stray_file[:100]!r}." if form.stray_file is not None else ""
         raise InvalidRequestError(f"There is no part named {FIELD!r} with a picture.{there} To send one: {_HOW}.")
     return form.uploads
+
+
+def _plain_upload(boundary: bytes, body: bytes) -> Upload | None:
+    """The picture, where `body` is a plain form with one file and nothing else; None where it may be anything else."""
+    delimiter = b"\r\n--" + boundary
+    head = _PLAIN_HEAD.match(body, len(delimiter) - 2) if body.startswith(delimiter[2:]) else None
+    if head is None:
+        return None
+    end = body.find(delimiter, head.end())
+    if end == -1 or body[end + len(delimiter) :] not in {b"--\r\n", b"--"}:
+        return None
+    return Upload(head[1].decode("ascii"), body[head.end() : end])
 
 
 @dataclass

@@ -23,6 +23,7 @@ SERVICE: dict[str, set[str]] = {
     "observation": {"logs", "metrics", "timings"},
     "bodies": {"errors"},
     "keys": {"errors"},
+    "connections": set(),
     "uploads": {"errors"},
     "workers": {"errors"},
     "images": {"errors", "manifest"},
@@ -53,7 +54,29 @@ SERVICE: dict[str, set[str]] = {
         "workers",
     },
     "answers": {"images", "manifest", "pipeline"},
-    "routes": {"answers", "errors", "metrics", "pipeline", "schemas", "static_files", "timings", "uploads"},
+    "open_inference": {
+        "bodies",
+        "engine",
+        "errors",
+        "manifest",
+        "models",
+        "pipeline",
+        "schemas",
+        "timings",
+        "uploads",
+        "version",
+    },
+    "routes": {
+        "answers",
+        "errors",
+        "metrics",
+        "open_inference",
+        "pipeline",
+        "schemas",
+        "static_files",
+        "timings",
+        "uploads",
+    },
     "app": {
         "bodies",
         "errors",
@@ -71,7 +94,7 @@ SERVICE: dict[str, set[str]] = {
         "version",
         "workers",
     },
-    "server": {"app", "errors", "logs", "metrics", "pipeline", "settings"},
+    "server": {"app", "connections", "errors", "logs", "metrics", "pipeline", "settings"},
     "__main__": {"server"},
 }
 
@@ -82,6 +105,7 @@ FOREIGN: dict[str, set[str]] = {
     "batching": {"fastapi", "starlette", "numpy", "onnxruntime", "uvicorn"},
     "engine": {"fastapi", "starlette", "PIL", "uvicorn"},
     "images": {"fastapi", "starlette", "onnxruntime", "asyncio"},
+    "open_inference": {"fastapi", "onnxruntime", "PIL", "uvicorn"},
     "routes": {"onnxruntime", "numpy", "PIL"},
 }
 

@@ -92,9 +92,9 @@ def _measure_side(
 ) -> None:
     left = [
         (workload, connections)
+        for connections in sorted(plan.connections)  # many last: what they leave in a queue holds up who comes after
         for workload in group
         if workload.name in side.workloads and not results.has(kind="failure", side=side.name, workload=workload.name)
-        for connections in plan.connections
         if not results.has(kind="table", side=side.name, workload=workload.name, connections=connections, round=round_)
     ]
     if not left:

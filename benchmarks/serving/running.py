@@ -19,6 +19,7 @@ from benchmarks.serving.workloads import Workload, wrap
 READY_TIMEOUT_S = 120.0
 HOST = "127.0.0.1"
 _FAILING_S = 10.0
+_STOPPING_S = 3.0  # some finish what wrk left in their queues first, which nobody waits for
 
 
 class SideError(Exception):
@@ -134,7 +135,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
-        process.wait(10)
+        process.wait(_STOPPING_S)
     for pid in process_tree.wait_until_gone(pids, 5):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

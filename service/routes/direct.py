@@ -1,6 +1,9 @@
-"""Routes that FastAPI documents and does not stand in the way of."""
+"""Routes that FastAPI documents and does not stand in the way of.
 
-from collections.abc import Callable
+For a 28×28 picture what a framework does for every request, whatever it is for, takes longer than the answer.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
 from typing import Any, get_type_hints
 from urllib.parse import parse_qsl
@@ -9,7 +12,9 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.timings import Timings
 
@@ -20,15 +25,17 @@ _LONGEST_REMEMBERED = 200  # bytes: what is longer was not written by a client t
 class DirectRoute(APIRoute):
     """Calls `endpoint(request, query)`, where `query` is annotated with the pydantic model of its parameters.
 
-    The signature is what FastAPI documents. What it would do to call it, which for each request solves dependencies,
-    looks into annotations and opens contexts, takes longer than all else that is done about a 28×28 picture.
+    An endpoint that has no `query` gets none, and one with parameters in its path gets them, strings, by their names.
+
+    The signature is what FastAPI documents. It would solve dependencies, look into annotations and open contexts
+    for each call.
 
     The time is taken from here on: `request.state.timings` is there whether the request is answered or refused.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        self._query_model: type[BaseModel] = get_type_hints(endpoint)["query"]
+        self._query_model: type[BaseModel] | None = get_type_hints(endpoint).get("query")
         # Clients send the same few strings over and over, and what is made of them is frozen.
         self._remembered_query = lru_cache(_REMEMBERED_QUERIES)(self._read_query)
 
@@ -39,14 +46,54 @@ class DirectRoute(APIRoute):
             return
         request = Request(scope, receive)
         request.state.timings = Timings()
-        text: bytes = scope["query_string"]
-        read = self._remembered_query if len(text) <= _LONGEST_REMEMBERED else self._read_query
-        response = await self.endpoint(request, read(text))
+        arguments: dict[str, Any] = scope.get("path_params") or {}
+        if self._query_model is not None:
+            text: bytes = scope["query_string"]
+            read = self._remembered_query if len(text) <= _LONGEST_REMEMBERED else self._read_query
+            arguments = {**arguments, "query": read(text)}
+        response = await self.endpoint(request, **arguments)
         await response(scope, receive, send)
 
     def _read_query(self, text: bytes) -> BaseModel:
+        assert self._query_model is not None
         parameters = dict(parse_qsl(text.decode("latin-1"), keep_blank_values=True))
         try:
             return self._query_model.model_validate(parameters)
         except ValidationError as error:
             raise RequestValidationError(error.errors()) from error
+
+
+class DirectRoutes:
+    """Takes requests for direct routes to them, past the middlewares and the search of FastAPI; it gets all others."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        routes: Iterable[BaseRoute],
+        handlers: Iterable[tuple[type[Exception], Callable[[Request, Exception], Awaitable[Response]]]],
+    ) -> None:
+        """`handlers` make answers of errors, each of those of its class; what is none of them is raised."""
+        self._app = app
+        self._routes = {
+            (method, route.path): route
+            for route in routes
+            if isinstance(route, DirectRoute) and "{" not in route.path
+            for method in route.methods or ()
+        }
+        self._handlers = tuple(handlers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        route = self._routes.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        if route is None:
+            await self._app(scope, receive, send)
+            return
+        scope["route"] = route
+        try:
+            await route.handle(scope, receive, send)
+        except Exception as error:
+            answer = next((answer for cls, answer in self._handlers if isinstance(error, cls)), None)
+            if answer is None:
+                raise
+            response = await answer(Request(scope, receive), error)
+            await response(scope, receive, send)

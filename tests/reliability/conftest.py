@@ -21,5 +21,5 @@ def service(models_dir: Path) -> Iterator[Running]:
 
     It has been used before the first row: what the first requests leave in the allocator is no row's doing.
     """
-    with running(models_dir=models_dir, decode_threads=2) as service:
+    with running(models_dir=models_dir, decode_threads=2, access_log=False) as service:
         yield service

@@ -96,6 +96,19 @@ class Connection:
     def to(cls, host: str, port: int) -> "Connection":
         return cls(socket.create_connection((host, port), timeout=15))
 
+    @classmethod
+    def narrow(cls, host: str, port: int) -> "Connection":
+        """One that takes a few KB of an answer before the other side has to wait for it to read."""
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(15)
+        connection.connect((host, port))
+        return cls(connection)
+
+    @property
+    def socket(self) -> socket.socket:
+        return self._socket
+
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
 

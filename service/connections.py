@@ -1,0 +1,117 @@
+"""One HTTP connection, with ends to what uvicorn leaves open: unread answers, unfinished headers, endless pipelines.
+
+The edge ends these sooner (deploy/edge/nginx.conf). Here they are bounded so that a service that is reached without it
+keeps its memory and its file descriptors, whoever calls.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 65_536
+"""Of one request's line and headers; twice what the edge takes. What comes in the same read may exceed it."""
+MAX_HEAD_S = 20.0
+"""Until a request's headers are whole, from the first byte after the answer before."""
+MAX_PIPELINED = 100
+"""Requests that a client may send ahead of their answers."""
+_LEAST_READ_BYTES = 65_536  # of an answer, in each timeout; slower is as good as not at all
+
+
+class _TooManyPipelinedError(Exception):
+    pass
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's protocol, bounded."""
+
+    unread_answer_timeout_s: float
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._in_head = False
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A connection without a byte is closed like one that is idle between requests."""
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        self._stop_head_timer()
+        self._unset_keepalive_if_required()
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bound headers that are not whole yet, in bytes and time."""
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.transport.abort()
+            elif self._head_timer is None and not self.transport.is_closing():
+                self._head_timer = self.loop.call_later(MAX_HEAD_S, self.transport.abort)
+        elif (self.cycle is None or self.cycle.response_complete) and self.timeout_keep_alive_task is None:
+            # Blank lines between requests are no request.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def on_message_begin(self) -> None:
+        """A request's first byte."""
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise _TooManyPipelinedError  # httptools makes a parser's error of it, which is answered 400
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Its headers are whole."""
+        self._in_head = False
+        self._stop_head_timer()
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """What is left of the last answer on a connection is flushed, but not for ever."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._watch_reader()
+
+    def pause_writing(self) -> None:
+        """The client does not read as fast as it is answered."""
+        super().pause_writing()
+        self._watch_reader()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """To close would wait until all is read."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        super().timeout_keep_alive_handler()
+
+    def _watch_reader(self) -> None:
+        unread = self.transport.get_write_buffer_size()
+        if self._unread_timer is None and unread:
+            self._unread_timer = self.loop.call_later(self.unread_answer_timeout_s, self._check_reader, unread)
+
+    def _check_reader(self, unread_before: int) -> None:
+        self._unread_timer = None
+        unread = self.transport.get_write_buffer_size()
+        if unread and unread > unread_before - _LEAST_READ_BYTES:
+            self.transport.abort()
+        else:
+            self._watch_reader()
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+def bounded(unread_answer_timeout_s: float) -> Callable[..., asyncio.Protocol]:
+    """The protocol with that setting, for uvicorn's `http`."""
+    return type("Connection", (Connection,), {"unread_answer_timeout_s": unread_answer_timeout_s})

@@ -1,0 +1,55 @@
+"""What Prometheus and Grafana are told fits the compose file. Neither runs here: files and names are held together."""
+
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+yaml: Any = pytest.importorskip("ruamel.yaml", reason="check-jsonschema brings it")
+
+FOLDER = ROOT / "deploy" / "monitoring"
+
+
+def read(path: str) -> Any:
+    return yaml.YAML(typ="safe").load((ROOT / path).read_text(encoding="utf-8"))
+
+
+def test_prometheus_scrapes_the_replicas_of_the_service() -> None:
+    services = read("docker-compose.yml")["services"]
+    (job,) = read("deploy/monitoring/prometheus.yml")["scrape_configs"]
+    (found,) = job["dns_sd_configs"]
+    assert set(found["names"]) <= set(services)
+    assert services["api"]["ports"][0].endswith(f":{found['port']}")
+
+
+def test_grafana_asks_the_prometheus_there_is() -> None:
+    services = read("docker-compose.yml")["services"]
+    (source,) = read("deploy/monitoring/grafana/provisioning/datasources/prometheus.yml")["datasources"]
+    host, _, port = source["url"].removeprefix("http://").partition(":")
+    assert services[host]["ports"][0].endswith(f":{port}")
+
+
+def test_what_is_mounted_is_there() -> None:
+    """Paths inside the containers, which both see `deploy/monitoring` as /etc/sightline."""
+    services = read("docker-compose.yml")["services"]
+    for name in ("prometheus", "grafana"):
+        assert "./deploy/monitoring:/etc/sightline:ro" in services[name]["volumes"]
+    assert "--config.file=/etc/sightline/prometheus.yml" in services["prometheus"]["command"]
+    assert (FOLDER / "prometheus.yml").is_file()
+    provisioning = services["grafana"]["environment"]["GF_PATHS_PROVISIONING"]
+    assert (FOLDER / provisioning.removeprefix("/etc/sightline/")).is_dir()
+    (provider,) = read("deploy/monitoring/grafana/provisioning/dashboards/sightline.yml")["providers"]
+    assert provider["options"]["path"] == "/etc/sightline/grafana/dashboards"
+
+
+@pytest.mark.parametrize("file", ["docker-compose.yml", "compose.cpu.yaml"])
+def test_every_container_is_locked_down(file: str) -> None:
+    for name, service in read(file)["services"].items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["pids_limit"], name
+        assert service["mem_limit"], name
+        assert service["restart"] == "unless-stopped", name
+        assert name == "edge" or all("127.0.0.1" in port for port in service["ports"]), name

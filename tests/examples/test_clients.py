@@ -1,0 +1,180 @@
+"""The clients in examples/, run as people run them: against a real service, or one that is busy on purpose."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.service import tiny_models
+from tests.service.conftest import digit_png, street_png
+from tests.service.processes import ROOT, Running, running
+
+EXAMPLES = ROOT / "examples"
+CLIENTS = ["client.py", "async_client.py"]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(models_dir=tiny_models.save_all(tmp_path_factory.mktemp("models"))) as service:
+        yield service
+
+
+def run(program: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    path = EXAMPLES / program
+    command = [sys.executable, str(path)] if path.suffix == ".py" else [str(path)]
+    command += [str(each) for each in arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def url(service: Running) -> str:
+    return f"http://{service.host}:{service.port}"
+
+
+def arguments_for(client: str, folder: Path) -> list[object]:
+    return [folder] if client == "async_client.py" else [*sorted(folder.iterdir())]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_each_picture_gets_its_line_in_order(client: str, service: Running, tmp_path: Path) -> None:
+    for i in range(12):
+        (tmp_path / f"{i:02}.png").write_bytes(digit_png((60 + 5 * i, 90)))
+    done = run(client, *arguments_for(client, tmp_path), "--url", url(service))
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["filename"] for line in lines] == [f"{i:02}.png" for i in range(12)]
+    assert all(line["label"] in set("0123456789") for line in lines)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_refusal_is_told_and_the_others_answered(client: str, service: Running, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(digit_png())
+    (tmp_path / "b.txt").write_bytes(b"no picture")
+    (tmp_path / "c.png").write_bytes(digit_png())
+    done = run(client, *arguments_for(client, tmp_path), "--url", url(service))
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 2
+    assert "b.txt" in done.stderr
+    assert "JPEG" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_nobody_there(client: str, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(digit_png())
+    done = run(client, *arguments_for(client, tmp_path), "--url", "http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "a.png" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@contextmanager
+def busy(refusals: int) -> Iterator[tuple[str, list[float]]]:
+    """A service that answers 503 with Retry-After: 1 a number of times; yields its address and when it was asked."""
+    asked: list[float] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append(time.monotonic())
+            refuse = len(asked) <= refusals
+            body = json.dumps({"detail": "Too busy."} if refuse else {"results": [{"label": "7"}]}).encode()
+            self.send_response(503 if refuse else 200)
+            if refuse:
+                self.send_header("Retry-After", "1")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing is printed."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize("client", [*CLIENTS, "classify_folder.sh"])
+def test_a_busy_service_is_asked_again_when_it_says(client: str, tmp_path: Path) -> None:
+    if client.endswith(".sh") and shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    (tmp_path / "a.png").write_bytes(digit_png())
+    with busy(refusals=2) as (address, asked):
+        where = [tmp_path, address] if client.endswith(".sh") else [*arguments_for(client, tmp_path), "--url", address]
+        done = run(client, *where)
+    assert done.returncode == 0, done.stderr
+    assert '"7"' in done.stdout
+    assert len(asked) == 3
+    assert asked[1] - asked[0] >= 0.95
+    assert asked[2] - asked[1] >= 0.95
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_deadline_ends_it(client: str, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(digit_png())
+    with busy(refusals=99) as (address, asked):
+        done = run(client, *arguments_for(client, tmp_path), "--url", address, "--deadline", "2.5")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "a.png" in done.stderr
+    assert 1 <= len(asked) <= 3
+
+
+def test_a_folder_with_curl(service: Running, tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    (tmp_path / "a.png").write_bytes(digit_png())
+    (tmp_path / "b;c @d.png").write_bytes(digit_png())
+    (tmp_path / "e.txt").write_bytes(b"no picture")
+    done = run("classify_folder.sh", tmp_path, url(service))
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line]
+    assert [line.get("status") for line in lines] == [None, None, 415]
+
+
+def test_frames_are_overlaid_in_order(service: Running, tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for i in range(7):
+        (frames / f"{i:03}.png").write_bytes(street_png(64 + i, 48))
+    done = run("segment_video.py", frames, tmp_path / "out", "--url", url(service), "--at-once", 3)
+    assert done.returncode == 0, done.stderr
+    assert "7 frames" in done.stdout
+    assert "frames/s" in done.stdout
+    assert "7/7" in done.stderr, "the progress bar"
+    sizes = []
+    for path in sorted((tmp_path / "out").iterdir()):
+        with Image.open(path) as overlay:
+            sizes.append(overlay.size)
+    assert sizes == [(64 + i, 48) for i in range(7)]
+
+
+def test_a_bad_frame_is_named(service: Running, tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    (frames / "000.png").write_bytes(street_png())
+    (frames / "001.png").write_bytes(b"cut")
+    done = run("segment_video.py", frames, tmp_path / "out", "--url", url(service))
+    assert done.returncode == 1
+    assert "frame 001" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_video_without_anything_that_reads_videos(tmp_path: Path) -> None:
+    if any(importlib.util.find_spec(reader) for reader in ("cv2", "imageio")):
+        pytest.skip("something that reads videos is installed")
+    (tmp_path / "a.mp4").write_bytes(b"")
+    done = run("segment_video.py", tmp_path / "a.mp4", tmp_path / "out")
+    assert done.returncode == 1
+    assert "pip install opencv-python-headless" in done.stderr
+    assert "Traceback" not in done.stderr

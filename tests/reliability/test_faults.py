@@ -1,0 +1,245 @@
+"""Rows about what breaks: networks, threads, clients, processes. Each test says the answer; the process is real."""
+
+import os
+import random
+import signal
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.reliability.witness import Limits, described, until, witnessed
+from tests.service import faulty
+from tests.service.conftest import digit_png, grey_png, street_png
+from tests.service.pictures import encoded
+from tests.service.processes import Connection, Reply, Running, launch, running
+
+PATH = "/classify?model=brightness"
+HALF = b"POST /classify?model=brightness HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
+SMALL = {"classify_max_queue_size": 2, "segment_max_queue_size": 2, "max_pictures_per_request": 2}
+
+
+@pytest.fixture(scope="module")
+def faulty_service(models_dir: Path) -> Iterator[Running]:
+    options = {"classify_max_batch_size": 1, "request_timeout_s": 1, **SMALL}
+    with running("tests.service.faulty", models_dir=models_dir, access_log=False, **options) as service:
+        yield service
+
+
+def post(service: Running, level: int) -> Reply:
+    with service.connect() as connection:
+        return connection.post(PATH, grey_png(level))
+
+
+@pytest.mark.parametrize(
+    ("fault", "level"),
+    [
+        ("raises", faulty.RAISES),
+        ("answers NaN", faulty.ANSWERS_NAN),
+        ("answers a wrong shape", faulty.ANSWERS_A_WRONG_SHAPE),
+    ],
+)
+def test_a_session_that_fails(faulty_service: Running, fault: str, level: int) -> None:
+    """500 to that request alone, and no word of the cause in it."""
+    with witnessed(faulty_service, "a network that fails", fault, "500 inference-failed") as seen:
+        reply = post(faulty_service, level)
+        seen.answered(reply)
+        assert (reply.status, reply.problem) == (500, "inference-failed")
+        assert b"asked for" not in reply.body
+
+
+def test_the_deadline(faulty_service: Running) -> None:
+    """Three pictures of 0.4 s one after the other: the last is past its second, and is told so when it is over."""
+    with witnessed(faulty_service, "deadline passed", "behind slow batches", "504 deadline-exceeded") as seen:
+        with ThreadPoolExecutor(3) as pool:
+            replies = list(pool.map(lambda _: post(faulty_service, faulty.SLEEPS), range(3)))
+        worst = max(replies, key=lambda reply: reply.status)
+        assert {reply.status for reply in replies} <= {200, 503, 504}
+        with faulty_service.connect() as connection:
+            picture = grey_png(faulty.SLEEPS)
+            head = HALF.replace(b"Content-Type", b"X-Request-Timeout-Ms: 100\r\nContent-Type") % len(picture)
+            connection.send(head + picture)
+            worst = connection.reply()
+        seen.answered(worst)
+        assert (worst.status, worst.problem) == (504, "deadline-exceeded")
+        time.sleep(faulty.SLEEP_S)
+
+
+def test_a_full_queue(faulty_service: Running) -> None:
+    """Of twelve at once that take 0.4 s each one runs and two wait; the rest is told at once to come back."""
+    with witnessed(
+        faulty_service, "queue full, draining, engine dead", "queue full", "503 overloaded, Retry-After"
+    ) as seen:
+        with ThreadPoolExecutor(12) as pool:
+            replies = list(pool.map(lambda _: post(faulty_service, faulty.SLEEPS), range(12)))
+        refused = [reply for reply in replies if reply.status == 503]
+        assert len(refused) >= 6
+        assert all(reply.problem == "overloaded" and reply.headers["retry-after"] for reply in refused)
+        seen.answered(refused[0])
+        assert {reply.status for reply in replies} <= {200, 503, 504}
+        time.sleep(2 * faulty.SLEEP_S)
+
+
+def test_draining(models_dir: Path) -> None:
+    """503 to what has not ended in the grace period, and the process ends by itself with 0."""
+    with (
+        running(models_dir=models_dir, access_log=False, shutdown_grace_s=1) as service,
+        service.connect() as connection,
+    ):
+        must = "503 unavailable, Retry-After; exit 0"
+        with witnessed(None, "queue full, draining, engine dead", "draining", must, Limits(seconds=8)) as seen:
+            connection.send(HALF % 1000 + b"half")
+            time.sleep(0.2)
+            service.process.terminate()
+            reply = connection.reply()
+            seen.answered(described(reply) + "; exit 0")
+            assert (reply.status, reply.problem, reply.headers["retry-after"]) == (503, "unavailable", "1")
+            assert service.process.wait(15) == 0
+
+
+@pytest.mark.parametrize("how", ["leave at once", "vanish mid-body", "half-close", "reset"])
+def test_clients_that_leave(service: Running, how: str) -> None:
+    """Five hundred, fifty at a time: what they left is dropped. A half-closed connection is one that was left."""
+    with witnessed(
+        service, "client leaves", f"500 {how}", "dropped; nothing kept", Limits(seconds=30, peak_mb=60)
+    ) as seen:
+        picture = digit_png((200, 200))
+        for _ in range(10):
+            with ExitStack() as stack:
+                for _ in range(50):
+                    connection = stack.enter_context(service.connect())
+                    sent = HALF % len(picture) + picture
+                    connection.send(sent[: len(sent) // 2] if how in {"vanish mid-body", "reset"} else sent)
+                    if how == "half-close":
+                        connection.socket.shutdown(socket.SHUT_WR)
+                    if how == "reset":
+                        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        files = Path(f"/proc/{service.process.pid}/fd")
+        if files.exists():
+            until(lambda: len(list(files.iterdir())) < 60)
+        seen.answered("dropped; connections and memory are given back")
+
+
+def test_a_thousand_at_a_time(service: Running) -> None:
+    """A thousand connections in the middle of their bodies: everyone else is answered; then all vanish together."""
+    with witnessed(
+        service, "client leaves", "1,000 at once, mid-body", "dropped; others answered", Limits(peak_mb=120, seconds=60)
+    ) as seen:
+        with ExitStack() as stack:
+            for _ in range(1000):
+                stack.enter_context(service.connect()).send(HALF % 1000 + b"half")
+            started_at = time.monotonic()
+            assert post(service, 50).status == 200
+            seen.answered(f"another client's request answered in {(time.monotonic() - started_at) * 1000:.0f} ms")
+        seen.seconds = time.monotonic() - started_at
+
+
+def test_a_decode_pool_that_dies(service: Running) -> None:
+    """Pictures that a decoder could die of go through its threads by the hundred, and the pool is still whole."""
+    random_ = random.Random(0)
+    good = street_png(640, 480)
+    with witnessed(
+        service, "decode pool", "300 damaged pictures", "422 or 415; pool whole", Limits(seconds=60, peak_mb=80)
+    ) as seen:
+        statuses = set()
+        with service.connect() as connection:
+            for _ in range(300):
+                damaged = bytearray(good)
+                for _ in range(5):
+                    damaged[random_.randrange(8, len(damaged))] = random_.randrange(256)
+                reply = connection.post("/segment", bytes(damaged))
+                statuses.add(reply.status)
+                if reply.headers.get("connection") == "close":
+                    connection.close()
+                    connection = service.connect()  # noqa: PLW2901
+            assert connection.post("/segment", good).status == 200
+        assert statuses <= {200, 413, 415, 422}
+        seen.answered(", ".join(map(str, sorted(statuses))))
+
+
+@pytest.mark.parametrize("delay_s", [0.05, 0.4, 0.8, 1.2, 2.0])
+def test_sigterm_while_it_starts(models_dir: Path, delay_s: float) -> None:
+    """Before Python is there the signal ends it; afterwards it ends by itself: 0, 143 or -15, and soon."""
+    with witnessed(None, "SIGTERM", f"{delay_s} s after its start", "ends with 0 or 143", Limits(seconds=20)) as seen:
+        process = launch(models_dir=models_dir, access_log=False, port=0, provider="cpu")
+        time.sleep(delay_s)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+        seen.answered(f"ended with {128 + 15 if process.returncode == -signal.SIGTERM else process.returncode}")
+        assert process.returncode in {0, 143, -signal.SIGTERM}
+        assert "Traceback" not in err
+
+
+def test_sigterm_under_load_and_again_while_it_stops(models_dir: Path) -> None:
+    """Everything that was accepted is answered, once, and the second signal changes nothing."""
+    with running(models_dir=models_dir, access_log=False, shutdown_grace_s=5) as service:
+        answers: list[Reply] = []
+        lock = threading.Lock()
+
+        def send_on() -> None:
+            with suppress(OSError, ValueError, IndexError), service.connect() as connection:
+                while True:
+                    connection.send(HALF % len(picture) + picture)
+                    reply = connection.reply()
+                    with lock:
+                        answers.append(reply)
+
+        picture = grey_png(50)
+        with witnessed(
+            None, "SIGTERM", "under load, twice", "accepted requests answered; exit 0", Limits(seconds=20)
+        ) as seen:
+            threads = [threading.Thread(target=send_on) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            until(lambda: len(answers) > 100)
+            service.process.terminate()
+            with suppress(ProcessLookupError):
+                os.kill(service.process.pid, signal.SIGTERM)
+            assert service.process.wait(15) == 0
+            for thread in threads:
+                thread.join(10)
+            assert {reply.status for reply in answers} <= {200, 503}
+            seen.answered(f"{len(answers)} answers; exit 0")
+
+
+def test_clients_that_stop_reading(models_dir: Path) -> None:
+    """Answers that nobody reads are let go of after a while, and with them the connection."""
+    with (
+        running(models_dir=models_dir, access_log=False, unread_answer_timeout_s=10, request_timeout_s=60) as service,
+        witnessed(
+            service,
+            "client stops reading",
+            "10 overlays of 4 MB",
+            "cut off",
+            Limits(seconds=60, peak_mb=400, kept_mb=60),
+        ) as seen,
+        ExitStack() as stack,
+    ):
+        noise = noisy_street()
+        connections = []
+        for _ in range(10):
+            connection = stack.enter_context(Connection.narrow(service.host, service.port))
+            connection.send(
+                b"POST /segment?output=overlay HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(noise) + noise
+            )
+            connections.append(connection)
+        files = Path(f"/proc/{service.process.pid}/fd")
+        for connection in connections:
+            assert connection.socket.recv(12, socket.MSG_WAITALL) == b"HTTP/1.1 200"
+        held = len(list(files.iterdir()))
+        until(lambda: len(list(files.iterdir())) <= held - 10, 35)
+        seen.answered("cut off, memory given back")
+
+
+def noisy_street() -> bytes:
+    """A small JPEG whose overlay is a large PNG."""
+    levels = np.random.default_rng(0).integers(0, 256, (1100, 1200, 3)).astype(np.uint8)
+    return encoded(Image.fromarray(levels), "JPEG", quality=30)
