@@ -36,6 +36,7 @@ from service.workers import Workers
 PROBLEM_URN = "urn:sightline:problem:"
 RETRY_AFTER_S = 1
 _PAGE = Path(__file__).parent / "static" / "page"
+_DOCS = Path(__file__).parent / "static" / "docs"
 logger = logging.getLogger(__name__)
 
 
@@ -122,14 +123,18 @@ def create_app(
         lifespan=lifespan,
         routes=[
             *routes.page.router.routes,
+            *routes.docs.router.routes,
             *routes.pictures.router.routes,
             *routes.status.router.routes,
             *routes.metrics.router.routes,
             *routes.open_inference.router.routes,
         ],  # as they are: included, each is found twice
         redirect_slashes=False,
+        docs_url=None,  # FastAPI's own load their scripts from elsewhere
+        redoc_url=None,
     )
     app.state.page = StaticFolder(_PAGE)
+    app.state.docs = StaticFolder(_DOCS, routes.docs.POLICY)
     app.state.metrics = metrics
     _answer_errors(app)
     return app
