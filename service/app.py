@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.errors import ServerErrorMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import errors, routes
 from service.bodies import UnreadBodyMiddleware
@@ -36,6 +36,7 @@ from service.workers import Workers
 PROBLEM_URN = "urn:sightline:problem:"
 RETRY_AFTER_S = 1
 _PAGE = Path(__file__).parent / "static" / "page"
+_DOCS = Path(__file__).parent / "static" / "docs"
 logger = logging.getLogger(__name__)
 
 
@@ -73,16 +74,16 @@ class _Application(FastAPI):
 
     def __init__(self, metrics: Metrics, request_log: RequestLog | None, keys: KeyFile | None, **options: Any) -> None:
         super().__init__(**options)
-        self._metrics = metrics
-        self._request_log = request_log
-        self._keys = keys
-
-    def build_middleware_stack(self) -> ASGIApp:
-        stack: ASGIApp = DirectRoutes(super().build_middleware_stack(), self.routes, _HANDLERS)
-        if self._keys is not None:
-            stack = KeyMiddleware(stack, keys=self._keys, refuse=_answer_error)
+        stack: ASGIApp = DirectRoutes(super().__call__, self.routes, _HANDLERS)
+        if keys is not None:
+            stack = KeyMiddleware(stack, keys=keys, refuse=_answer_error)
         stack = ServerErrorMiddleware(UnreadBodyMiddleware(stack), handler=_answer_unforeseen)
-        return Observation(stack, self._metrics, self._request_log)
+        self._outermost = Observation(stack, metrics, request_log)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        scope["app"] = self
+        await self._outermost(scope, receive, send)
 
 
 def create_app(
@@ -122,14 +123,18 @@ def create_app(
         lifespan=lifespan,
         routes=[
             *routes.page.router.routes,
+            *routes.docs.router.routes,
             *routes.pictures.router.routes,
             *routes.status.router.routes,
             *routes.metrics.router.routes,
             *routes.open_inference.router.routes,
         ],  # as they are: included, each is found twice
         redirect_slashes=False,
+        docs_url=None,  # FastAPI's own load their scripts from elsewhere
+        redoc_url=None,
     )
     app.state.page = StaticFolder(_PAGE)
+    app.state.docs = StaticFolder(_DOCS, routes.docs.POLICY)
     app.state.metrics = metrics
     _answer_errors(app)
     return app

@@ -46,7 +46,7 @@ class DirectRoute(APIRoute):
             return
         request = Request(scope, receive)
         request.state.timings = Timings()
-        arguments = scope["path_params"]
+        arguments: dict[str, Any] = scope.get("path_params") or {}
         if self._query_model is not None:
             text: bytes = scope["query_string"]
             read = self._remembered_query if len(text) <= _LONGEST_REMEMBERED else self._read_query

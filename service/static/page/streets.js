@@ -28,7 +28,6 @@ export function startStreets(models) {
     } catch {
       showProblem(byId("street-problem"), new Error("The example cannot be loaded."));
     }
-    canvas.focus();
   });
   byId("street-opacity").addEventListener("input", ({ target }) => {
     byId("street-opacity-value").textContent = `${target.value}%`;
@@ -55,8 +54,10 @@ export function startStreets(models) {
     const picture = await createImageBitmap(file).catch(() => null);
     if (signal.aborted) return;
     forget();
+    const onButton = byId("street-empty").contains(document.activeElement);
     byId("street-empty").hidden = true;
     canvas.hidden = false;
+    if (onButton) canvas.focus({ preventScroll: true }); // what had the focus is gone
     overlay.set(picture, null, []);
     busy("Looking…");
     try {

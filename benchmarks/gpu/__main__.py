@@ -1,0 +1,143 @@
+"""`scripts/gpu-check`: everything there is to know of Sightline on this machine's GPU, printed and saved.
+
+`--provider cpu` runs the very same on the CPU, which shows that this program works and nothing of a GPU.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.gpu import costs, measuring, report, sessions
+from service.artifacts import Artifact, find_models
+from service.errors import StartupError
+from service.providers import Provider
+from service.settings import REPOSITORY
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, print and save. 0 when every bar holds, 1 when one does not, 2 when the provider cannot be used."""
+    parser = argparse.ArgumentParser(prog="scripts/gpu-check", description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--provider", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--models", type=Path, default=REPOSITORY / "models", help="folder of model files")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "runs" / "gpu-check", help="where the report goes")
+    parser.add_argument("--batches", type=int, nargs="+", help="batch sizes; unset: 1 … 64 on CUDA, 1 and 4 on the CPU")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--peak-tflops", type=float, help="of a card that is not known here, in the precision measured")
+    parser.add_argument("--peak-gb-per-s", type=float, help="its memory's bandwidth")
+    chosen = parser.parse_args(arguments)
+    try:
+        found = check(chosen)
+    except StartupError as error:
+        sys.stderr.write(f"gpu-check: {error}\n")
+        return 2
+    text = report.page(found)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    (chosen.out / "report.md").write_text(text, encoding="utf-8")
+    (chosen.out / "report.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(f"{text}\nSaved in {chosen.out}\n")
+    return 0 if all(verdict != "missed" for _, _, verdict in found["bars"]) else 1
+
+
+def check(chosen: argparse.Namespace) -> dict[str, Any]:
+    """All that is found, as JSON.
+
+    Raises:
+        StartupError: the provider cannot be used, or a model file is no good.
+    """
+    provider: Provider = chosen.provider
+    batches = tuple(chosen.batches or ((1, 2, 4, 8, 16, 32, 64) if provider == "cuda" else (1, 4)))
+    found: dict[str, Any] = {"models": {}}
+    for files in find_models(chosen.models):
+        fp32_outputs = None
+        for artifact in sorted(files.by_precision.values(), key=lambda a: a.manifest.precision, reverse=True):
+            sys.stderr.write(f"gpu-check: {artifact.path.name} …\n")
+            opened = sessions.open_on(artifact, provider)
+            found.setdefault("machine", sessions.machine(opened))
+            model = _look_at(opened, batches, chosen)
+            outputs = model["golden"].pop("outputs")
+            fp32_outputs = outputs if artifact.manifest.precision == "fp32" else fp32_outputs
+            model["against_fp32"] = _agreement(outputs, fp32_outputs, artifact)
+            found["models"][f"{files.name} {artifact.manifest.precision}"] = model
+    found["libraries"] = sessions.cuda_libraries()
+    sys.stderr.write("gpu-check: the service …\n")
+    found["served"] = measuring.served(provider, chosen.models, chosen.connections, chosen.seconds)
+    found["bars"] = bars(found)
+    return found
+
+
+def _look_at(opened: sessions.Opened, batches: tuple[int, ...], chosen: argparse.Namespace) -> dict[str, Any]:
+    nodes = costs.measure(opened.artifact.path, opened.provider)
+    peaks = costs.peaks_of(sessions.gpu_name() if opened.provider == "cuda" else None, opened.manifest.precision)
+    if chosen.peak_tflops and chosen.peak_gb_per_s:
+        peaks = costs.Peaks(chosen.peak_tflops * 1e12, chosen.peak_gb_per_s * 1e9)
+    model: dict[str, Any] = {
+        "task": opened.manifest.task,
+        "placement": {provider: dict(counts) for provider, counts in opened.placed().items()},
+        "off": opened.off(),
+        "golden": measuring.golden_answers(opened),
+        "speed": measuring.speed(opened, nodes, batches, peaks, chosen.seconds),
+        "kinds": measuring.by_kind(nodes),
+        "gflop": sum(node.flops for node in nodes) / 1e9,
+    }
+    if opened.provider == "cuda" and opened.manifest.precision == "fp32":
+        on_cpu = sessions.open_on(opened.artifact, "cpu")
+        model["cpu_ms"] = measuring.speed(on_cpu, nodes, (1,), None, chosen.seconds)[0]["median_ms"]
+    return model
+
+
+def _agreement(outputs: list[Any], fp32: list[Any] | None, artifact: Artifact) -> float | None:
+    if fp32 is None:
+        return None
+    axis = -1 if artifact.manifest.task == "classification" else None
+    labels = [(a.argmax(axis), b.argmax(axis)) if axis else (a, b) for a, b in zip(outputs, fp32, strict=True)]
+    return float(np.mean([np.mean(a == b) for a, b in labels]))
+
+
+def bars(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What a GPU must reach. On the CPU those that are about a GPU are not asked."""
+    on_gpu = found["machine"]["provider"] == "cuda"
+    off = [node for model in found["models"].values() for node in model["off"]]
+    rows = [("nodes off the provider: 0", str(len(off)), _verdict(not off))]
+    streets = {name: model for name, model in found["models"].items() if model["task"] == "segmentation"}
+    for name, model in streets.items():
+        partner = streets.get(name.replace("fp16", "fp32"))
+        if "fp16" in name and partner is not None:
+            ratio = _rate(model, 16) / _rate(partner, 16)
+            text = f"{name}: pictures/s at batch 16 (or the largest) ≥ 1.7 × fp32's"
+            rows.append((text, f"{ratio:.2f}", _verdict(ratio >= 1.7, asked=on_gpu)))
+    served = [row for row in found["served"] if row["path"] == "/segment"]
+    alone = next((row for row in served if row["connections"] == 1), None)
+    if alone is not None:
+        fps = alone["requests_per_s"]
+        rows.append(("streets, one client: ≥ 30 frames/s", f"{fps:.1f}", _verdict(fps >= 30, asked=on_gpu)))
+    session = max((row["pictures_per_s"] for model in streets.values() for row in model["speed"]), default=0.0)
+    best = max(served, key=lambda row: row["requests_per_s"], default=None)
+    if best is not None and session:
+        share, cores = best["requests_per_s"] / session, best["cores_used"]
+        bound = cores >= 0.9 * found["machine"]["cores"] or cores >= 0.9  # one process: its Python takes one core
+        text = f"{share:.2f}, using {cores:.1f} of {found['machine']['cores']} cores"
+        verdict = "CPU-bound" if share < 0.8 and bound else _verdict(share >= 0.8, asked=on_gpu)
+        rows.append(("streets: service ≥ 0.8 × session, or the CPU is the bound", text, verdict))
+    slowest = max((row["slowest_over_median"] for row in found["served"]), default=0.0)
+    rows.append(
+        ("no request slower than 3 × the median of its load", f"{slowest:.1f}", _verdict(slowest <= 3, asked=on_gpu))
+    )
+    return rows
+
+
+def _rate(model: dict[str, Any], batch: int) -> float:
+    rate: float = next((row for row in model["speed"] if row["batch"] == batch), model["speed"][-1])["pictures_per_s"]
+    return rate
+
+
+def _verdict(holds: bool, *, asked: bool = True) -> str:
+    return ("holds" if holds else "missed") if asked else "not asked of a CPU"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,155 @@
+"""Answers held against the golden ones, times by batch size, and the service asked by one client and by many."""
+
+import asyncio
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.gpu.costs import ROOT, Node, Peaks
+from benchmarks.gpu.sessions import Opened
+from benchmarks.serving import process_tree
+from benchmarks.serving.client import Client, Reply, saturate
+from benchmarks.serving.running import Request, free_ports, launched
+from service.images import PictureLimits, decode, prepare
+from service.providers import Provider
+
+GOLDEN = ROOT / "tests" / "contract" / "golden"
+Row = dict[str, Any]
+
+
+def golden_answers(opened: Opened) -> Row:
+    """How far a session's answers are from PyTorch's at export, on the golden pictures of the model's task.
+
+    For digits the greatest difference of a probability, for streets the share of pixels with the same label. Pictures
+    whose labels are of another size than the network's are left out: bringing them there is the service's work.
+    """
+    outputs: list[np.ndarray[Any, Any]] = []
+    differences: list[float] = []
+    agreed: list[float] = []
+    run = opened.runs((1,))
+    for path, expected in _golden(opened.manifest.task):
+        picture = decode(path.read_bytes(), PictureLimits())
+        output = run(prepare(picture, opened.manifest.input, opened.manifest.preparation).pixels[None])[0]
+        outputs.append(output)
+        if opened.manifest.task == "classification":
+            differences.append(float(np.abs(output - expected).max()))
+            agreed.append(float(output.argmax() == expected.argmax()))
+        elif expected.shape == output.shape:
+            agreed.append(float((output == expected).mean()))
+    agreement = statistics.fmean(agreed) if agreed else None
+    return {"outputs": outputs, "difference": max(differences, default=None), "agreement": agreement}
+
+
+def _golden(task: str) -> list[tuple[Path, np.ndarray[Any, Any]]]:
+    if task == "segmentation":
+        labels = sorted(GOLDEN.glob("street-*.labels.png"))
+        return [(_sent(path, ".labels.png"), np.asarray(Image.open(path))) for path in labels]
+    answers = sorted(GOLDEN.glob("digit-*.json"))
+    return [(_sent(path, ".json"), np.array(json.loads(path.read_text())["probabilities"])) for path in answers]
+
+
+def _sent(path: Path, ending: str) -> Path:
+    stem = path.name.removesuffix(ending)
+    return next(p for p in (GOLDEN / f"{stem}.png", GOLDEN / f"{stem}.jpg") if p.exists())
+
+
+def speed(
+    opened: Opened, nodes: Sequence[Node], batch_sizes: Sequence[int], peaks: Peaks | None, s: float
+) -> list[Row]:
+    """Times of a run for each batch size over `s` seconds, copies to and from the device included, and the roofline."""
+    rows = []
+    size = opened.manifest.input
+    for batch in batch_sizes:
+        run = opened.runs((batch,))
+        images = np.random.default_rng(0).integers(
+            0, 256, (batch, size.height, size.width, size.channels), dtype=np.uint8
+        )
+        for _ in range(3):
+            run(images)
+        times: list[float] = []
+        ends_at = time.perf_counter() + s
+        while time.perf_counter() < ends_at or len(times) < 5:
+            started_at = time.perf_counter()
+            run(images)
+            times.append(time.perf_counter() - started_at)
+        median = statistics.median(times)
+        moved = sum(n.parameter_bytes + batch * n.activation_bytes for n in nodes)
+        bound = sum(n.bound_s(batch, peaks.flops_per_s, peaks.bytes_per_s) for n in nodes) if peaks else None
+        rows.append(
+            {
+                "batch": batch,
+                "median_ms": median * 1e3,
+                "p99_ms": float(np.quantile(times, 0.99)) * 1e3,
+                "pictures_per_s": batch / median,
+                "tflops": batch * sum(n.flops for n in nodes) / median / 1e12,
+                "gb_per_s": moved / median / 1e9,
+                "of_roofline": bound / median if bound else None,
+            }
+        )
+    return rows
+
+
+def by_kind(nodes: Sequence[Node]) -> dict[str, float]:
+    """The share of each kind of layer in the time of one run, largest first: the chapter's figure 8-14."""
+    total = sum(node.seconds for node in nodes)
+    shares = {kind: sum(n.seconds for n in nodes if n.kind == kind) / total for kind in {n.kind for n in nodes}}
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
+def served(provider: Provider, models: Path, connections: Sequence[int], seconds: float) -> list[Row]:
+    """The whole service over HTTP, for both tasks: one client after the other's answer, and several at once.
+
+    CPU seconds a request are those of the service alone.
+    """
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SIGHTLINE_")}
+    port = free_ports()
+    environment |= {"PYTHONPATH": str(ROOT), "SIGHTLINE_PROVIDER": provider, "SIGHTLINE_PORT": str(port)}
+    environment |= {"SIGHTLINE_MODELS_DIR": str(models.resolve())}
+    rows = []
+    with (
+        tempfile.TemporaryDirectory(prefix="gpu-check-") as folder,
+        launched([sys.executable, "-m", "service"], environment, port, Path(folder)) as server,
+    ):
+        for path, picture in (("/classify", "digit-mnist-form.png"), ("/segment", "street-own-size.png")):
+            request = Request(path, "image/png", (GOLDEN / picture).read_bytes())
+            server.wait_until_answered(request)
+            for count in connections:
+                cpu_before = process_tree.cpu_s(server.process.pid)
+                replies = asyncio.run(_ask(port, request, count, seconds))
+                cpu_s = process_tree.cpu_s(server.process.pid) - cpu_before
+                rows.append({"path": path, "connections": count, **_summary(replies, cpu_s)})
+    return rows
+
+
+async def _ask(port: int, request: Request, connections: int, seconds: float) -> list[Reply]:
+    client = Client(port)
+    try:
+        return await saturate(client, lambda _: request, connections=connections, seconds=seconds)
+    finally:
+        await client.close()
+
+
+def _summary(replies: list[Reply], cpu_s: float) -> Row:
+    good = [reply for reply in replies if reply.status == 200]
+    if not good:
+        raise RuntimeError(f"no answer in {len(replies)} requests")
+    latencies = [reply.latency_s * 1e3 for reply in good]
+    took_s = max(reply.finished_at for reply in replies) - min(reply.due_at for reply in replies)
+    median = statistics.median(latencies)
+    return {
+        "requests_per_s": len(good) / took_s,
+        "p50_ms": median,
+        "p99_ms": float(np.quantile(latencies, 0.99)),
+        "slowest_over_median": max(latencies) / median,
+        "cores_used": cpu_s / took_s,
+        "refused_or_failed": len(replies) - len(good),
+    }
