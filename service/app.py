@@ -18,7 +18,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import errors, routes
-from service.bodies import UnreadBodyMiddleware
+from service.bodies import HeadMiddleware, UnreadBodyMiddleware
 from service.keys import KeyFile, KeyMiddleware
 from service.logs import RequestLog
 from service.metrics import Metrics
