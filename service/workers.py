@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -53,7 +54,7 @@ class Workers:
     def _submit(self, call: Callable[[], T]) -> Future[T]:
         with self._lock:
             self._pending += 1
-        future = self._executor.submit(call)
+        future = self._executor.submit(_keeping_nothing, call)
         # Counted until it really ends: a call whose caller has left still holds its thread.
         future.add_done_callback(self._count_down)
         return future
@@ -61,3 +62,19 @@ class Workers:
     def _count_down(self, _: "Future[T]") -> None:
         with self._lock:
             self._pending -= 1
+
+
+def _keeping_nothing(call: Callable[[], T]) -> T:
+    """Make a call whose error, however long it lives, keeps no picture alive.
+
+    An error holds the frames that it passed, they hold what they worked on, and errors and futures hold each other:
+    what a picture takes would be given back no sooner than the garbage collector comes by.
+    """
+    try:
+        return call()
+    except BaseException as error:
+        each: BaseException | None = error
+        while each is not None:
+            traceback.clear_frames(each.__traceback__)
+            each = each.__cause__ or each.__context__
+        raise
