@@ -18,7 +18,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import errors, routes
-from service.bodies import UnreadBodyMiddleware
+from service.bodies import HeadMiddleware, UnreadBodyMiddleware
 from service.keys import KeyFile, KeyMiddleware
 from service.logs import RequestLog
 from service.metrics import Metrics
@@ -36,6 +36,7 @@ from service.workers import Workers
 PROBLEM_URN = "urn:sightline:problem:"
 RETRY_AFTER_S = 1
 _PAGE = Path(__file__).parent / "static" / "page"
+_DOCS = Path(__file__).parent / "static" / "docs"
 logger = logging.getLogger(__name__)
 
 
@@ -77,7 +78,7 @@ class _Application(FastAPI):
         if keys is not None:
             stack = KeyMiddleware(stack, keys=keys, refuse=_answer_error)
         stack = ServerErrorMiddleware(UnreadBodyMiddleware(stack), handler=_answer_unforeseen)
-        self._outermost = Observation(stack, metrics, request_log)
+        self._outermost = HeadMiddleware(Observation(stack, metrics, request_log))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -122,14 +123,18 @@ def create_app(
         lifespan=lifespan,
         routes=[
             *routes.page.router.routes,
+            *routes.docs.router.routes,
             *routes.pictures.router.routes,
             *routes.status.router.routes,
             *routes.metrics.router.routes,
             *routes.open_inference.router.routes,
         ],  # as they are: included, each is found twice
         redirect_slashes=False,
+        docs_url=None,  # FastAPI's own load their scripts from elsewhere
+        redoc_url=None,
     )
     app.state.page = StaticFolder(_PAGE)
+    app.state.docs = StaticFolder(_DOCS, routes.docs.POLICY)
     app.state.metrics = metrics
     _answer_errors(app)
     return app

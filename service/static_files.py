@@ -19,8 +19,9 @@ _MEDIA_TYPES: Mapping[str, str] = {
     ".json": "application/json",
     ".png": "image/png",
     ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
 }
-_COMPRESSED = frozenset({".css", ".html", ".js", ".json", ".svg"})
+_COMPRESSED = frozenset({".css", ".html", ".js", ".json", ".svg", ".txt"})
 
 STRICT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -53,12 +54,16 @@ class StaticFolder:
     def __init__(self, folder: Path, policy: str = STRICT_POLICY) -> None:
         """Read every file of `folder`; `policy` is the Content-Security-Policy that they are sent with.
 
+        One that ends in .gz is served under the name, and as the type, of what is in it.
+
         Raises:
             OSError: the folder cannot be read.
             KeyError: a file's suffix has no media type in this module.
         """
         self._headers = {**_HEADERS, "Content-Security-Policy": policy}
-        self._files = {path.name: _read(path) for path in sorted(folder.iterdir()) if path.is_file()}
+        self._files = {
+            path.name.removesuffix(".gz"): _read(path) for path in sorted(folder.iterdir()) if path.is_file()
+        }
 
     def answer(self, name: str, headers: Headers) -> Response:
         """The file, or 304 where the request's `headers` show that the client has this very one.
@@ -82,6 +87,9 @@ class StaticFolder:
 
 def _read(path: Path) -> _File:
     body = path.read_bytes()
+    if path.suffix == ".gz":
+        plain = gzip.decompress(body)
+        return _File(plain, _MEDIA_TYPES[path.with_suffix("").suffix], sha256(plain).hexdigest()[:20], body)
     zipped = gzip.compress(body, 9, mtime=0) if path.suffix in _COMPRESSED else None
     return _File(body, _MEDIA_TYPES[path.suffix], sha256(body).hexdigest()[:20], zipped)
 

@@ -67,7 +67,9 @@ def _slow(results: Results) -> Iterator[Bar]:
         ratios = [
             (times, side, connections)
             for side in PEERS
-            for connections in sorted({row["connections"] for row in results.select(workload=workload, side=side)})
+            for connections in sorted(
+                {row["connections"] for row in results.select(kind="table", workload=workload, side=side)}
+            )
             if connections and (times := ratio(results, workload, connections, side)) is not None
         ]
         worst = min(ratios, default=None)
@@ -80,12 +82,14 @@ def _loop(results: Results) -> Iterator[Bar]:
     for workload in ("streets-png", "streets-jpeg"):
         title = WORKLOADS[workload].title
         loop = (LOOP, workload, 0)
-        counts = sorted({row["connections"] for row in results.select(side="sightline", workload=workload)})
+        counts = sorted(
+            {row["connections"] for row in results.select(kind="table", side="sightline", workload=workload)}
+        )
         shares = [ratio_of(results, ("sightline", workload, connections), loop) for connections in counts]
         best = max((share for share in shares if share is not None), default=None)
         yield Bar(f"{title}: requests/s, at the best number of connections, over the loop's", best, 0.95, unit="×")
-        mine = middle(results.select(side="sightline", workload=workload, connections=1), "p50_ms")
-        its = middle(results.select(side=LOOP, workload=workload), "p50_ms")
+        mine = middle(results.select(kind="table", side="sightline", workload=workload, connections=1), "p50_ms")
+        its = middle(results.select(kind="table", side=LOOP, workload=workload), "p50_ms")
         later = None if mine is None or its is None else mine - its
         yield Bar(f"{title}: p50 at 1 connection, beyond the loop's", later, 5.0, at_least=False, unit=" ms")
 

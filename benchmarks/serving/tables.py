@@ -88,7 +88,7 @@ def workload_table(results: Results, workload: str) -> str:
                 )
             )
     rounds = max((row["round"] for row in rows), default=0)
-    return f"{rounds} rounds.\n\n{table(head, lines)}"
+    return f"{rounds} round{'s' * (rounds != 1)}.\n\n{table(head, lines)}"
 
 
 def ratios(results: Results) -> str:
@@ -112,7 +112,7 @@ def ratios(results: Results) -> str:
 def failures(results: Results) -> str:
     """Sides that could not be measured, a line each."""
     lines = [
-        f"- {TITLES[row['side']]}, {row['workload']}: {row['error'].strip().splitlines()[-1]}"
+        f"- {TITLES[row['side']]}, {row['workload']}: {row['error'].strip().splitlines()[0]}"
         for row in results.select(kind="failure")
     ]
     return "Not measured:\n\n" + "\n".join(lines) + "\n" if lines else ""
