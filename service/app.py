@@ -18,7 +18,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import errors, routes
-from service.bodies import UnreadBodyMiddleware
+from service.bodies import HeadMiddleware, UnreadBodyMiddleware
 from service.keys import KeyFile, KeyMiddleware
 from service.logs import RequestLog
 from service.metrics import Metrics
@@ -78,7 +78,7 @@ class _Application(FastAPI):
         if keys is not None:
             stack = KeyMiddleware(stack, keys=keys, refuse=_answer_error)
         stack = ServerErrorMiddleware(UnreadBodyMiddleware(stack), handler=_answer_unforeseen)
-        self._outermost = Observation(stack, metrics, request_log)
+        self._outermost = HeadMiddleware(Observation(stack, metrics, request_log))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""

@@ -123,6 +123,24 @@ class UnreadBodyMiddleware:
         await self._app(scope, body.receive, send_and_discard)
 
 
+class HeadMiddleware:
+    """Answers HEAD as GET, without the body: RFC 9110 9.3.2."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        await self.app({**scope, "method": "GET"}, receive, send_head)
+
+
 class _Body:
     """How much of a request's body has been read."""
 

@@ -31,3 +31,12 @@ async def test_scripts_come_compressed_or_not(client: httpx.AsyncClient) -> None
     assert int(zipped.headers["content-length"]) < len(gzip.compress(plain.content, 1))
     assert plain.headers["content-type"] == "text/javascript; charset=utf-8"
     assert (await client.get("/static/docs/swagger-ui.LICENSE.txt")).text.strip().startswith("Apache License")
+
+
+async def test_head_is_get_without_a_body(client: httpx.AsyncClient) -> None:
+    for path in ("/", "/docs", "/models", "/healthz", "/readyz", "/metrics", "/openapi.json"):
+        answer = await client.head(path)
+        assert (answer.status_code, answer.content) == (200, b""), path
+        assert answer.headers["content-type"]
+    refused = await client.head("/classify")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")

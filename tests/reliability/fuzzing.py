@@ -1,0 +1,130 @@
+"""`python -m tests.reliability.fuzzing --minutes 10`: mutated pictures, forms and `/v2` bodies to a running service.
+
+No answer of 500, nothing unanswered, no growth. The corpus is drawn here, and the same seed sends the same requests; a
+failure prints its number, with which `--seed N --requests 1` sends it alone.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from random import Random
+
+import orjson
+
+from tests.reliability.witness import answers_well, memory_mb
+from tests.service import tiny_models
+from tests.service.hostile_pictures import frames, gradient, orientation
+from tests.service.pictures import encoded
+from tests.service.processes import Reply, Running, running
+
+_TOKENS = (
+    b"\r\n",
+    b"--XX",
+    b"--XX--",
+    b"\0" * 8,
+    b"\xff" * 8,
+    b"\xff\xd9",
+    b"\xff\xda",
+    b"IDAT",
+    b"{",
+    b"]",
+    b'"',
+    b"1e999",
+)
+_TENSOR = {"name": "images", "datatype": "UINT8", "shape": [1, 28, 28, 1], "data": [0] * 784}
+
+
+@cache
+def corpus() -> list[tuple[str, str, bytes]]:
+    """Sound requests: path, content type, body."""
+    picture = gradient(40, 30)
+    pictures = [encoded(picture, each) for each in ("JPEG", "PNG", "WEBP", "GIF", "BMP")]
+    pictures += [
+        encoded(picture, "JPEG", progressive=True, exif=orientation(6)),
+        encoded(picture.convert("RGBA"), "PNG"),
+    ]
+    pictures += [encoded(picture.quantize(16), "PNG"), *(frames(each, 3) for each in ("GIF", "PNG", "WEBP"))]
+    sound = [(path, "image/png", each) for each in pictures for path in ("/classify?model=brightness", "/segment")]
+    head = b'--XX\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
+    form = b"\r\n".join(head + each for each in pictures[:3]) + b"\r\n--XX--\r\n"
+    sound += [("/classify?model=brightness", "multipart/form-data; boundary=XX", form)] * 6
+    infer = orjson.dumps({"id": "1", "inputs": [_TENSOR], "outputs": [{"name": "probabilities"}]})
+    sound += [("/v2/models/digits/infer", "application/json", infer)] * 8
+    return sound
+
+
+def mutated(body: bytes, random: Random) -> bytes:
+    """Up to six edits: bytes set, inserted, deleted, doubled, cut."""
+    data = bytearray(body)
+    for _ in range(random.randint(0, 6)):
+        at = random.randrange(len(data) + 1) if random.random() < 0.6 else random.randrange(min(len(data), 64) + 1)
+        token = random.choice(_TOKENS) if random.random() < 0.4 else random.randbytes(random.randint(1, 6))
+        match random.randrange(5):
+            case 0:
+                data[at : at + len(token)] = token
+            case 1:
+                data[at:at] = token
+            case 2:
+                del data[at : at + random.randint(1, 40)]
+            case 3:
+                data[at:at] = data[at // 2 : at // 2 + 200]
+            case _:
+                del data[max(1, at) :]
+    return bytes(data)
+
+
+def send(service: Running, number: int) -> Reply:
+    """Send request `number` on a connection of its own."""
+    random = Random(number)
+    path, content_type, body = random.choice(corpus())
+    with service.connect() as connection:
+        return connection.post(path, mutated(body, random), content_type)
+
+
+def fuzz(service: Running, first: int, requests: int, seconds: float) -> Counter[int]:
+    """Send requests until there were enough of them, or for so long. Statuses and how often each came.
+
+    Raises:
+        AssertionError: an answer of 500, or one that is no problem; OSError: none within 15 s. With the number of it.
+    """
+    statuses: Counter[int] = Counter()
+    ends_at = time.monotonic() + seconds
+    number = first
+    while number < first + requests and time.monotonic() < ends_at:
+        try:
+            reply = send(service, number)
+        except (OSError, IndexError) as error:
+            raise AssertionError(f"request {number} was not answered") from error
+        assert reply.status < 500, f"request {number}: {reply}"
+        assert reply.status == 200 or reply.headers["content-type"] == "application/problem+json", f"{number}: {reply}"
+        statuses[reply.status] += 1
+        number += 1
+    answers_well(service)
+    return statuses
+
+
+def main() -> None:
+    """Fuzz a service of its own, and say what came back."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--requests", type=int, default=10**9)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        models = tiny_models.save_all(Path(folder))
+        with running(models_dir=models, access_log=False, log_level="error") as service:
+            fuzz(service, options.seed, min(500, options.requests), 60)  # until the allocator has what it keeps
+            before, _ = memory_mb(service)
+            statuses = fuzz(service, options.seed, options.requests, options.minutes * 60)
+            growth = memory_mb(service)[0] - before
+    counted = ", ".join(f"{status}: {count:,}" for status, count in sorted(statuses.items()))
+    sys.stdout.write(f"from seed {options.seed}: {sum(statuses.values()):,} answers ({counted}), {growth:+.1f} MB\n")
+    assert growth < 50, "it grows"
+
+
+if __name__ == "__main__":
+    main()
