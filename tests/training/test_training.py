@@ -99,7 +99,11 @@ def test_compiling_is_asked_of_the_trained_network_alone(
     digits: tuple[LabelledImages, LabelledImages], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled: list[torch.nn.Module] = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
+
+    def compile_(module: torch.nn.Module) -> None:
+        compiled.append(module)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_)
     train(SHORT, *digits, tmp_path / "plain", choose_device("cpu"), epochs=1)
     assert not compiled
     best = train(SHORT, *digits, tmp_path / "compiled", choose_device("cpu"), epochs=1, compiled=True)
