@@ -27,8 +27,8 @@ class Marks:
 
     `mask` (height×width) is where they are, `faint` where there is half as much ink at least, `direction` the unit
     vector in RGB from their paper to their ink, `widest` the greatest width of their strokes in pixels, `ruled` whether
-    the paper has printed lines (along rows, along columns). `doubt` is 0 for a clean digit and grows to 1 and more where
-    paper was taken for ink.
+    the paper has printed lines (along rows, along columns). `doubt` is 0 for a clean digit and grows to 1 and more
+    where paper was taken for ink.
     """
 
     mask: BoolMap
