@@ -147,7 +147,12 @@ def running_service(url: str | None) -> Iterator[httpx.Client]:
         with httpx.Client(base_url=url, timeout=60) as client:
             yield client
         return
-    environment = os.environ | {"SIGHTLINE_PROVIDER": "cpu", "SIGHTLINE_HOST": "127.0.0.1", "SIGHTLINE_PORT": "0"}
+    environment = os.environ | {
+        "SIGHTLINE_PROVIDER": "cpu",
+        "SIGHTLINE_HOST": "127.0.0.1",
+        "SIGHTLINE_PORT": "0",
+        "SIGHTLINE_ACCESS_LOG": "false",
+    }
     command = [sys.executable, "-m", "service"]
     with subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 -- our own
         assert process.stdout is not None

@@ -130,10 +130,11 @@ def _clearest(samples: FloatMap, axis: Direction) -> Marks | None:
 
 def _look_closely(picture: Image.Image, view: _View, coarse: Marks) -> tuple[_View, Marks]:
     """The digit's marks at the scale that it is rendered from."""
-    box = view.in_picture(box_of(coarse.mask))
+    whole = coarse.with_faint_strokes()
+    box = view.in_picture(box_of(whole))
     size = max(box[2] - box[0], box[3] - box[1])
     closer = _view(picture, _with_margin(box, _MARGIN, picture.size), BOX * FINE / size)
-    focus = dilated(_carried(coarse.mask, view, closer), round(_LEEWAY * BOX * FINE))
+    focus = dilated(_carried(whole, view, closer), round(_LEEWAY * BOX * FINE))
     widest = coarse.widest * closer.scale / view.scale
     fine = find_marks(closer.samples, coarse.direction, widest, coarse.ruled, focus)
     return (view, coarse) if fine is None else (closer, fine)

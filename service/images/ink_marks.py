@@ -16,6 +16,8 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _FEWEST = 6  # pixels: what is smaller is a speck
 _FAINT = 0.35  # of the threshold between inks: printed lines are fainter than what is written over them
+_FAINTER = 0.5  # of the threshold: what a pen that is lifted or runs dry still leaves
+_FARTHEST = 1.8  # times the size of the marks: fainter strokes that reach beyond that are something else
 _BLOB = 0.3  # of its longer side: how wide the strokes of a digit get
 
 
@@ -23,16 +25,26 @@ _BLOB = 0.3  # of its longer side: how wide the strokes of a digit get
 class Marks:
     """Marks on paper that may be a digit.
 
-    `mask` (height×width) is where they are, `direction` the unit vector in RGB from their paper to their ink, `widest`
-    the greatest width of their strokes in pixels, `ruled` whether the paper has printed lines (along rows, along
-    columns). `doubt` is 0 for a clean digit and grows to 1 and more where paper was taken for ink.
+    `mask` (height×width) is where they are, `faint` where there is half as much ink at least, `direction` the unit
+    vector in RGB from their paper to their ink, `widest` the greatest width of their strokes in pixels, `ruled` whether
+    the paper has printed lines (along rows, along columns). `doubt` is 0 for a clean digit and grows to 1 and more
+    where paper was taken for ink.
     """
 
     mask: BoolMap
+    faint: BoolMap
     direction: Direction
     widest: float
     ruled: Ruled
     doubt: float
+
+    def with_faint_strokes(self) -> BoolMap:
+        """The marks and the fainter strokes that they go over into, unless these reach much farther."""
+        parts = connected_components(self.faint | self.mask)
+        whole = parts.select(parts.sums(self.mask.astype(np.float32)) > 0)
+        (left, top, right, bottom), (far_left, far_top, far_right, far_bottom) = box_of(self.mask), box_of(whole)
+        size, reach = max(right - left, bottom - top), max(far_right - far_left, far_bottom - far_top)
+        return whole if reach <= _FARTHEST * size and not _border(whole & ~self.mask).any() else self.mask
 
 
 def find_marks(
@@ -53,6 +65,7 @@ def find_marks(
     if focus is not None:
         threshold = np.maximum(ink.floor, _half_of_stroke(ink.amount, ink.amount > threshold))
     mask = (ink.amount > threshold) & ~lines
+    faint = (ink.amount > np.maximum(ink.floor, _FAINTER * threshold)) & ~lines
     parts = connected_components(dilated(mask, max(1, round(0.012 * max(mask.shape)))))
     if len(parts.areas) == 0:
         return None
@@ -65,7 +78,7 @@ def find_marks(
     if float(direction @ LUMINANCE) < 0:
         levels.append(ink.amount)  # dark ink is told from shadow by its contrast with the paper of its place
     stray = sum(_stray(level, marks) for level in levels) / len(levels)
-    return Marks(marks, direction, widest, ruled, stray + _oddity(marks, widest))
+    return Marks(marks, faint, direction, widest, ruled, stray + _oddity(marks, widest))
 
 
 def _denoised(ink: InkMap) -> InkMap:

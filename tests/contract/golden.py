@@ -76,7 +76,7 @@ def make(checkpoint: Path) -> None:
 def _answer(task: Task, module: torch.nn.Module, name: str, data: bytes) -> None:
     model_input = ModelInput(height=task.height, width=task.width, color=task.color)
     prepared = prepare(decode(data, PictureLimits()), model_input, task.preparation)
-    output = answers(module, prepared.pixels[None])[0]
+    output = answers(module, prepared.pixels[None].copy())[0]  # PyTorch wants to own what it reads
     stem = Path(name).stem
     if task.kind == "classification":
         Image.fromarray(prepared.pixels[..., 0]).save(FOLDER / f"{stem}.input.png")

@@ -11,6 +11,7 @@ from tests.training.conftest import write_idx
 from training.data import camvid as camvid_data
 from training.data.camvid import download_camvid, hold_out_sequence, load_camvid, pixels_sha256
 from training.data.digit_augmentation import DigitAugmentation
+from training.data.digit_styles import add_strokes
 from training.data.distractors import distractors, shuffle_tiles
 from training.data.download import RemoteArchive
 from training.data.labelled import LabelledImages
@@ -256,3 +257,26 @@ def test_a_downloaded_camvid_must_be_the_published_one(
         monkeypatch.setitem(camvid_data.PIXELS_SHA256, split, digest)
     download_camvid(target, remote)
     assert len(load_camvid(target, "test")) == 2
+
+
+def test_added_strokes_make_upstrokes_feet_and_bars_of_ones_and_sevens_alone() -> None:
+    images = torch.zeros(40, 1, 28, 28)
+    images[:, :, 4:24, 13:16] = 0.9  # a bare line, whatever the label says
+    images[-1] = 0  # nothing to add a stroke to
+    targets = torch.arange(40) % 10
+    targets[-1] = 1
+    changed = add_strokes(images, targets, torch.Generator().manual_seed(0), 1.0)
+    touched = (changed != images).flatten(1).any(1)
+    others = (targets != 1) & (targets != 7)
+    assert not touched[others].any()
+    assert not touched[-1]
+    assert touched[(targets == 1) & (torch.arange(40) < 39)].all()
+    assert 0 <= changed.min() <= changed.max() <= 1
+    upstroke = changed[1, 0] > images[1, 0]
+    assert upstroke[:, :13].any()  # goes to the left
+    assert torch.nonzero(upstroke)[:, 0].min() >= 2  # from the top of the line, not above it
+
+
+def test_no_strokes_are_added_at_share_zero() -> None:
+    images = torch.rand(30, 1, 28, 28)
+    assert torch.equal(add_strokes(images, torch.arange(30) % 10, torch.Generator().manual_seed(0), 0.0), images)

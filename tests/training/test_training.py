@@ -95,6 +95,22 @@ def test_training_learns_and_keeps_the_best(digits: tuple[LabelledImages, Labell
     assert best.optimizer is None
 
 
+def test_compiling_is_asked_of_the_trained_network_alone(
+    digits: tuple[LabelledImages, LabelledImages], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[torch.nn.Module] = []
+
+    def compile_(module: torch.nn.Module) -> None:
+        compiled.append(module)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_)
+    train(SHORT, *digits, tmp_path / "plain", choose_device("cpu"), epochs=1)
+    assert not compiled
+    best = train(SHORT, *digits, tmp_path / "compiled", choose_device("cpu"), epochs=1, compiled=True)
+    assert len(compiled) == 1  # not its average, which is only ever evaluated
+    assert not any(name.startswith("_orig_mod") for name in best.model)
+
+
 @pytest.mark.parametrize("averaging", [0.0, 0.9])
 def test_a_resumed_training_goes_the_same_way(
     digits: tuple[LabelledImages, LabelledImages], tmp_path: Path, averaging: float

@@ -79,19 +79,12 @@ def digits_rows() -> list[Row]:
         Row("with batch normalisation, folded", _cnn(CHAPTER, batch_norm=True)),
         Row("with augmentation and decay", replace(CHAPTER, recipe=replace(decayed, stages=_AUGMENTED))),
         Row("all of it: `digits`", DIGITS),
-        Row("`digits` without distractors", _without_distractors(DIGITS)),
+        Row("`digits` without distractors", _augmented(DIGITS, distractors=0.0)),
+        Row("`digits` without added strokes", _augmented(DIGITS, added_strokes=0.0)),
         Row("`digits` with the chapter's dropout", _cnn(DIGITS, dropout=0.5, output_dropout=0.5)),
         Row("`digits` without averaged weights", _recipe(DIGITS, averaging=0.0)),
         Row("`digits`, twice as wide", _cnn(DIGITS, widths=(32, 64, 128), hidden=100)),
     ]
-
-
-def _without_distractors(task: Task) -> Task:
-    stages = tuple(
-        replace(stage, augmentation=replace(stage.augmentation, distractors=0.0))  # type: ignore[type-var]
-        for stage in task.recipe.stages
-    )
-    return _recipe(task, stages=stages)
 
 
 def _streets(config: SegNetConfig | ClassicSegNetConfig) -> Task:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.data.digit_styles import add_strokes
 from training.data.distractors import distractors
 
 
@@ -27,6 +28,7 @@ class DigitAugmentation:
         blur: how far it goes towards a mean of 3×3 pixels, in a quarter of the digits.
         noise: standard deviation, of a range of 1, in a quarter of the digits.
         ink: relative change of the strokes' brightness.
+        added_strokes: share of the ones that get an upstroke; half as many get a foot, half as many sevens a bar.
         distractors: share of the batch that is added in pictures without a digit, whose targets are "any, equally".
     """
 
@@ -39,6 +41,7 @@ class DigitAugmentation:
     blur: float = 0.8
     noise: float = 0.06
     ink: float = 0.2
+    added_strokes: float = 0.3
     distractors: float = 0.0
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -46,6 +49,8 @@ class DigitAugmentation:
 
         With distractors, M = round(N · share) pictures more, and targets (N+M)×10 are probabilities.
         """
+        if self.added_strokes:
+            images = add_strokes(images, targets, generator, self.added_strokes)
         grid = self._grid(images, generator)
         images = self._ink(F.grid_sample(images, grid, align_corners=False), generator)
         others = round(len(images) * self.distractors)
