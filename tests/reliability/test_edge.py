@@ -110,7 +110,7 @@ def test_idle_connections(service: Running, port: int) -> None:
 
 def test_a_replica_that_is_killed(tmp_path: Path, models_dir: Path) -> None:
     """kill -9 of one of two while 200 requests are on their way: every one of them is answered, by the other."""
-    row = ("kill -9 of one of two replicas behind the edge", "200 requests, 8 at a time")
+    row = ("kill -9 of one of two replicas behind the edge", "200 requests, one after another")
     with (
         running(models_dir=models_dir, access_log=False) as first,
         running(models_dir=models_dir, access_log=False) as second,

@@ -147,7 +147,11 @@ def test_a_decode_pool_that_dies(service: Running) -> None:
     random_ = random.Random(0)
     good = street_png(640, 480)
     with witnessed(
-        service, "decode pool", "300 damaged pictures", "422 or 415; pool whole", Limits(seconds=60, peak_mb=80)
+        service,
+        "decoding fails",
+        "300 damaged pictures",
+        "422 or 415; every worker left",
+        Limits(seconds=60, peak_mb=80),
     ) as seen:
         statuses = set()
         with service.connect() as connection:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]  # comes with schemathesis
+import yaml  # type: ignore[import-untyped]
 
 from tests.service.conftest import PNG, Serve, digit_png, street_png
 

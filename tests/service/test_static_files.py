@@ -124,6 +124,6 @@ def test_pictures_are_not_compressed_again(tmp_path: Path) -> None:
 
 
 def test_a_file_of_no_known_kind_stops_the_start(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(KeyError, match="txt"):
+    (tmp_path / "notes.odt").write_text("x")
+    with pytest.raises(KeyError, match="odt"):
         StaticFolder(tmp_path)
