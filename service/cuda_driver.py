@@ -15,7 +15,7 @@ _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 # https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/: CUDA 13 dropped what is older than Turing.
 _LEAST_DRIVER = {12: "525", 13: "580"}
-_LEAST_CAPABILITY = {12: (5, 0), 13: (7, 5)}
+_LEAST_CAPABILITY = {12: (7, 5), 13: (7, 5)}  # CUDA 12 itself takes older ones, but cuDNN does not since 9.11
 _CUDA_12 = "or take the build for CUDA 12 (VARIANT=cuda12 docker compose up --build)"
 
 NO_DRIVER = (
@@ -62,8 +62,8 @@ def _too_old(driver: Any, cuda_major: int) -> str | None:
     found = (_number(driver.cuDeviceGetAttribute, _MAJOR, 0), _number(driver.cuDeviceGetAttribute, _MINOR, 0))
     if found < (least := _LEAST_CAPABILITY.get(cuda_major, (0, 0))):
         return (
-            f"the GPU's compute capability is {found[0]}.{found[1]}, and CUDA {cuda_major} needs {least[0]}.{least[1]} "
-            f"or newer: use another card, {_CUDA_12}"
+            f"the GPU's compute capability is {found[0]}.{found[1]}, and this build needs {least[0]}.{least[1]} "
+            "or newer: use another card, or the CPU (docker compose -f compose.cpu.yaml up, or SIGHTLINE_PROVIDER=cpu)"
         )
     return None
 

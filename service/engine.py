@@ -28,7 +28,7 @@ _OUTPUT_TYPES = {"classification": "tensor(float)", "segmentation": "tensor(uint
 
 # After one of these every later call in the process fails too. Not so out of memory: a smaller batch may fit.
 _LOST_CONTEXT = re.compile(
-    r"(CUDA|CUDNN|CUBLAS)\w* (failure|error)(?!.*(out of memory|ALLOC_FAILED))", re.IGNORECASE | re.DOTALL
+    r"(CUDA|CUDNN|CUBLAS)\w* (failure|error)(?!.*(out of memory|ALLOC(ATION)?_FAILED))", re.IGNORECASE | re.DOTALL
 )
 
 RUN_TIMEOUT_S = 60.0

@@ -126,6 +126,7 @@ def _open_on_cpu(path: Path, intra_op_threads: int) -> ort.InferenceSession:
 def _open_on_cuda(path: Path, cuda: CudaOptions) -> ort.InferenceSession:
     load_cuda_libraries()
     options = _options()
+    options.intra_op_num_threads = 1  # every node is on the GPU; the default would start and pin a thread for each core
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
         # Without enable_fallback=0 a provider that fails to start is replaced by the CPU's.

@@ -53,3 +53,15 @@ def test_every_container_is_locked_down(file: str) -> None:
         assert service["mem_limit"], name
         assert service["restart"] == "unless-stopped", name
         assert name == "edge" or all("127.0.0.1" in port for port in service["ports"]), name
+
+
+@pytest.mark.parametrize("file", ["docker-compose.yml", "compose.cpu.yaml"])
+def test_what_a_read_only_container_is_given_are_files_that_are_there(file: str) -> None:
+    """Compose refuses inline configs in a container whose root is read-only, which the schema does not say."""
+    compose = read(file)
+    for kind in ("configs", "secrets"):
+        assert all(set(each) == {"file"} for each in compose.get(kind, {}).values())
+    for service in compose["services"].values():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert not source.startswith("./") or (ROOT / source).exists(), source

@@ -88,6 +88,7 @@ LOST = [
 NOT_LOST = [
     "CUDA failure 2: out of memory ; GPU=0",
     "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0",
+    "CUDNN failure 5003: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED ; GPU=0",
     "Failed to allocate memory for requested buffer of size 1000000000",
 ]
 
