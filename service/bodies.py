@@ -149,7 +149,8 @@ class _Body:
         self._receive = receive
         self._begun = False
         self._waits_for_continue = headers.get("expect", "").lower() == "100-continue"
-        self.is_small = length.isdigit() and int(length[:18]) <= _SMALL_BODY_BYTES and not self._waits_for_continue
+        small = length.isascii() and length.isdigit() and int(length[:18]) <= _SMALL_BODY_BYTES
+        self.is_small = small and not self._waits_for_continue
         self.ended = False
         self.timed_out = False
 

@@ -17,7 +17,8 @@ _MAX_BYTES = 1 << 16
 # A quotation mark without a backslash before it begins or ends a string. If it ends one, this is no JSON.
 _DATA = re.compile(rb'(?<!\\)"data"[ \t\r\n]*:[ \t\r\n]*(?=\[)')
 _FIRST_ELEMENT = re.compile(rb"[\[ \t\r\n]{1,256}")
-_AFTER_DATA = re.compile(rb"[ \t\r\n]*,?[ \t\r\n]*")
+# Possessive, for two stars side by side would try every way to share a run of blanks between them.
+_AFTER_DATA = re.compile(rb"[ \t\r\n]*+(?:,[ \t\r\n]*+)?")
 _PLACEHOLDER = "\x00data"
 
 
