@@ -1,4 +1,4 @@
-"""One HTTP connection, with ends to what uvicorn leaves open: unread answers, unfinished headers, endless pipelines.
+"""One HTTP connection, with ends to what uvicorn leaves open: unread answers, unfinished headers, trailers, pipelines.
 
 The edge ends these sooner (deploy/edge/nginx.conf). Here they are bounded so that a service that is reached without it
 keeps its memory and its file descriptors, whoever calls.
@@ -11,7 +11,8 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 65_536
-"""Of one request's line and headers; twice what the edge takes. What comes in the same read may exceed it."""
+"""Of one request's line and headers; twice what the edge takes. What comes in the same read may exceed it. As much may
+come inside of a chunked body that is no body: trailers, and what stands beside a chunk's length."""
 MAX_HEAD_S = 20.0
 """Until a request's headers are whole, from the first byte after the answer before."""
 MAX_PIPELINED = 100
@@ -32,6 +33,8 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._in_head = False
         self._head_bytes = 0
+        self._body_came = False
+        self._bytes_beside_body = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
 
@@ -49,7 +52,8 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bound headers that are not whole yet, in bytes and time."""
+        """Bound headers that are not whole yet, in bytes and time; in bytes, what stands in a body and is none."""
+        self._body_came = False
         super().data_received(data)
         if self._in_head:
             self._head_bytes += len(data)
@@ -57,6 +61,10 @@ class Connection(HttpToolsProtocol):
                 self.transport.abort()
             elif self._head_timer is None and not self.transport.is_closing():
                 self._head_timer = self.loop.call_later(MAX_HEAD_S, self.transport.abort)
+        elif self.cycle is not None and self.cycle.more_body and not self.cycle.response_complete:
+            self._bytes_beside_body = 0 if self._body_came else self._bytes_beside_body + len(data)
+            if self._bytes_beside_body > MAX_HEAD_BYTES:
+                self.transport.abort()
         elif (self.cycle is None or self.cycle.response_complete) and self.timeout_keep_alive_task is None:
             # Blank lines between requests are no request.
             self.timeout_keep_alive_task = self.loop.call_later(
@@ -67,8 +75,18 @@ class Connection(HttpToolsProtocol):
         """A request's first byte."""
         if len(self.pipeline) >= MAX_PIPELINED:
             raise _TooManyPipelinedError  # httptools makes a parser's error of it, which is answered 400
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._head_bytes, self._bytes_beside_body = True, 0, 0
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Trailers are dropped: they would stand among the headers, behind what has judged these."""
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a request's body."""
+        self._body_came = True
+        super().on_body(body)
 
     def on_headers_complete(self) -> None:
         """Its headers are whole."""

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -146,7 +147,7 @@ def _reduced_size(size: tuple[int, int], least_size: tuple[int, int]) -> tuple[i
 def _check_jpeg(data: bytes, limits: PictureLimits) -> tuple[bytes, bytes]:
     """The JPEG without its EXIF blocks, which Pillow would read and warn about; and the first of those blocks."""
     scans, kept_from, kept, exif = 0, 0, [], b""
-    try:
+    with suppress(IndexError, struct.error):  # cut short: the decoder judges whether a picture is left
         for segment in jpeg_segments(data):
             if segment.marker == 0xDA:
                 scans += 1
@@ -158,8 +159,6 @@ def _check_jpeg(data: bytes, limits: PictureLimits) -> tuple[bytes, bytes]:
                 exif = exif or data[segment.start : segment.end]
                 kept.append(data[kept_from : segment.start - 4])
                 kept_from = segment.end
-    except (IndexError, struct.error):
-        pass  # cut short: the decoder judges whether a picture is left
     return (b"".join([*kept, data[kept_from:]]) if kept else data), exif
 
 
