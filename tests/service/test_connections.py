@@ -1,11 +1,12 @@
 """What comes inside of a chunked body and is no body, over real sockets: dropped, and bounded."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from service.connections import MAX_HEAD_BYTES
+from service.connections import MAX_HEAD_BYTES, AnswerTransport
 from tests.service.conftest import grey_png
 from tests.service.processes import Connection, Running, running
 
@@ -63,6 +64,38 @@ def test_a_large_body_is_no_trailer(guarded: Running) -> None:
             connection.send(chunked(b"x" * 8000))
         connection.send(b"0\r\n\r\n")
         assert connection.reply().status == 415
+
+
+def test_an_answer_leaves_in_one_piece() -> None:
+    written: list[bytes] = []
+    transport = AnswerTransport(_Recorded(written))
+    transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    assert written == [b"HTTP/1.1 100 Continue\r\n\r\n"], "which cannot wait: the body comes after it"
+    transport.write(b"HTTP/1.1 is what it says")
+    transport.write(b", and more of it")
+    assert written[1:] == [b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 is what it says", b", and more of it"]
+
+
+def test_a_head_without_a_body_leaves_too() -> None:
+    for end in (AnswerTransport.flush, AnswerTransport.close):
+        written: list[bytes] = []
+        transport = AnswerTransport(_Recorded(written))
+        transport.write(b"HTTP/1.1 304 Not Modified\r\n\r\n")
+        end(transport)
+        assert written[0] == b"HTTP/1.1 304 Not Modified\r\n\r\n"
+
+
+class _Recorded(asyncio.Transport):
+    def __init__(self, written: list[bytes]) -> None:
+        super().__init__()
+        self._written = written
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._written.append(bytes(data))
+
+    def close(self) -> None:
+        self._written.append(b"closed")
 
 
 def sent_until_closed(connection: Connection, data: bytes) -> int:
