@@ -105,6 +105,41 @@ def test_draining(models_dir: Path) -> None:
             assert service.process.wait(15) == 0
 
 
+def test_who_left_is_in_no_batch(models_dir: Path) -> None:
+    """While one picture is run for 2 s, twenty others come and their clients leave; then one comes and waits."""
+    options = {"classify_max_batch_size": 32, "classify_max_queue_size": 64, "access_log": False}
+    row = ("client leaves", "20 of 22 leave the queue", "dropped before the batch forms")
+    with (
+        running("tests.service.faulty", models_dir=models_dir, **options) as service,
+        witnessed(service, *row) as seen,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        runs = pool.submit(post, service, faulty.DOZES)
+        until(lambda: metric(service, 'sightline_batches_total{model="brightness",reason="idle"}') == 1)
+        with ExitStack() as stack:
+            for _ in range(20):
+                connection = stack.enter_context(service.connect())
+                connection.send(HALF % len(grey_png(50)) + grey_png(50))
+            until(lambda: metric(service, 'sightline_queue_depth{model="brightness"}') == 20)
+        until(lambda: metric(service, 'sightline_queue_depth{model="brightness"}') == 0)
+        stays = pool.submit(post, service, 50)
+        assert (runs.result().status, stays.result().status) == (200, 200)
+        count, pictures = (metric(service, f'sightline_batch_size_{what}{{model="brightness"}}') for what in BATCHES)
+        seen.answered(f"{pictures:.0f} pictures run in {count:.0f} batches")
+        assert (count, pictures) == (2, 2)
+        assert metric(service, 'sightline_disconnects_total{endpoint="/classify"}') == 20
+
+
+BATCHES = ("count", "sum")
+
+
+def metric(service: Running, name: str) -> float:
+    """What `/metrics` says now; 0 for what it does not list yet."""
+    with service.connect() as connection:
+        lines = connection.get("/metrics").body.decode().splitlines()
+    return next((float(line.split()[-1]) for line in lines if line.startswith(name + " ")), 0.0)
+
+
 @pytest.mark.parametrize("how", ["leave at once", "vanish mid-body", "half-close", "reset"])
 def test_clients_that_leave(service: Running, how: str) -> None:
     """Five hundred, fifty at a time: what they left is dropped. A half-closed connection is one that was left."""

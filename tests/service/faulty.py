@@ -14,8 +14,8 @@ from service import engine
 from service.providers import open_session
 from service.server import main
 
-RAISES, ANSWERS_NAN, ANSWERS_A_WRONG_SHAPE, SLEEPS, HANGS = 201, 203, 205, 207, 209
-SLEEP_S = 0.4
+RAISES, ANSWERS_NAN, ANSWERS_A_WRONG_SHAPE, SLEEPS, HANGS, DOZES = 201, 203, 205, 207, 209, 211
+SLEEP_S, DOZE_S = 0.4, 2.0
 
 
 class _FaultySession:
@@ -38,6 +38,8 @@ class _FaultySession:
                     return [answer[0][:, :-1]]
                 case n if n == SLEEPS:
                     time.sleep(SLEEP_S)
+                case n if n == DOZES:
+                    time.sleep(DOZE_S)
                 case n if n == HANGS:
                     time.sleep(3600)
         return answer
