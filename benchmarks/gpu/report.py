@@ -87,8 +87,10 @@ def _against_cpu(models: dict[str, Any]) -> str:
 
 
 def _served(rows: list[dict[str, Any]]) -> str:
-    keys = ("path", "connections", "requests_per_s", "p50_ms", "p99_ms", "slowest_over_median", "cores_used")
-    head = ("path", "connections", "requests/s", "p50 ms", "p99 ms", "slowest ÷ median", "cores used")
+    keys = ("path", "connections", "requests_per_s", "p50_ms", "p99_ms", "slowest_over_median")
+    keys += ("loop_used", "busiest_other_used", "cores_used")
+    head = ("path", "connections", "requests/s", "p50 ms", "p99 ms", "slowest ÷ median")
+    head += ("event loop, of a core", "busiest other thread", "cores used in all")
     return table(head, [[row[key] for key in keys] for row in rows])
 
 
