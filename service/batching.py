@@ -111,7 +111,8 @@ class Batcher(Generic[In, Out]):
     """Gathers items that wait at the same time into batches for `run`.
 
     It never waits while `run` is idle and never polls: it blocks for a first item, takes what is queued up to
-    `max_batch_size` at the end of the event loop's turn, or sooner where that is enough for a run, and only where `max_wait_ms` is set waits that long, from the first item, for a batch to fill.
+    `max_batch_size` at the end of the event loop's turn, or sooner where that is enough for a run, and only where
+    `max_wait_ms` is set waits that long, from the first item, for a batch to fill.
 
     `run` gets 1 … `max_batch_size` items and must return as many outputs in the same order. While one batch runs it is
     called for a second, so that it can make that one ready: but only once that batch is full, since one that is not
