@@ -68,8 +68,8 @@ def create_app(
     """Make the application.
 
     Its lifespan finds, opens, checks and warms the models, which raises `StartupError` in one line when it cannot; at
-    its end it finishes what is in flight. `on_death` is called when an engine is lost and the process should be
-    replaced. Requests are logged to `request_log`, if any.
+    its end it finishes what is in flight. `on_death` is called when an engine or a decoder is lost and the process
+    should be replaced. Requests are logged to `request_log`, if any.
 
     Raises:
         StartupError: the file of keys cannot be used.
@@ -79,13 +79,19 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         opened = await asyncio.to_thread(open_engines, settings)
-        workers = Workers(settings.decode_threads or available_cores(), settings.max_decode_queue_size)
+        workers = Workers(
+            settings.decode_threads or available_cores(),
+            settings.max_decode_queue_size,
+            timeout_s=settings.decode_timeout_s,
+        )
         pipeline = Pipeline(settings, start_models(opened, settings, metrics, on_death), workers)
         pipeline.show(metrics)
         app.state.pipeline = pipeline
+        watch = asyncio.create_task(workers.watch(on_death))
         try:
             yield
         finally:
+            watch.cancel()
             await pipeline.close(settings.shutdown_grace_s)
 
     app = _Application(

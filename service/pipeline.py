@@ -94,7 +94,12 @@ class Pipeline:
     @property
     def ready(self) -> bool:
         """Whether pictures are answered. A full queue does not change that: saturated is not dead."""
-        return self.models.healthy and not self.in_flight.draining
+        return self.models.healthy and self.accepting
+
+    @property
+    def accepting(self) -> bool:
+        """Whether pictures are taken at all, for whichever model."""
+        return self._workers.healthy and not self.in_flight.draining
 
     @property
     def max_pictures(self) -> int:

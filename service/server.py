@@ -130,7 +130,7 @@ def _serve(settings: Settings, request_log: RequestLog) -> int:
                 signal.signal(number, lambda *_: None)
             async with _metrics_served(metrics_listener, app.state.metrics):
                 await server.serve(sockets=[listener])
-            logger.info("stopped%s", ": the engine was lost" if server.lost_engine else "")
+            logger.info("stopped%s", ": an engine or a decoder was lost" if server.lost_engine else "")
 
     with listener, metrics_listener or nullcontext(), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(run())

@@ -145,6 +145,12 @@ class Settings(BaseSettings):
     decode_threads: int = Field(
         default=0, ge=0, description="Threads that decode and draw pictures; 0: one for each core."
     )
+    decode_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Time for decoding or drawing one picture. A longer one hangs: the process says so, answers 503 "
+        "and ends with 1, for its supervisor to start it anew.",
+    )
     max_decode_queue_size: int = Field(default=512, ge=1, description="Pictures waiting for one of the decode threads.")
 
     @model_validator(mode="after")

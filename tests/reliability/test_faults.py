@@ -105,6 +105,41 @@ def test_draining(models_dir: Path) -> None:
             assert service.process.wait(15) == 0
 
 
+def test_who_left_is_in_no_batch(models_dir: Path) -> None:
+    """While one picture is run for 2 s, twenty others come and their clients leave; then one comes and waits."""
+    options = {"classify_max_batch_size": 32, "classify_max_queue_size": 64, "access_log": False}
+    row = ("client leaves", "20 of 22 leave the queue", "dropped before the batch forms")
+    with (
+        running("tests.service.faulty", models_dir=models_dir, **options) as service,
+        witnessed(service, *row) as seen,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        runs = pool.submit(post, service, faulty.DOZES)
+        until(lambda: metric(service, 'sightline_batches_total{model="brightness",reason="idle"}') == 1)
+        with ExitStack() as stack:
+            for _ in range(20):
+                connection = stack.enter_context(service.connect())
+                connection.send(HALF % len(grey_png(50)) + grey_png(50))
+            until(lambda: metric(service, 'sightline_queue_depth{model="brightness"}') == 20)
+        until(lambda: metric(service, 'sightline_queue_depth{model="brightness"}') == 0)
+        stays = pool.submit(post, service, 50)
+        assert (runs.result().status, stays.result().status) == (200, 200)
+        count, pictures = (metric(service, f'sightline_batch_size_{what}{{model="brightness"}}') for what in BATCHES)
+        seen.answered(f"{pictures:.0f} pictures run in {count:.0f} batches")
+        assert (count, pictures) == (2, 2)
+        assert metric(service, 'sightline_disconnects_total{endpoint="/classify"}') == 20
+
+
+BATCHES = ("count", "sum")
+
+
+def metric(service: Running, name: str) -> float:
+    """What `/metrics` says now; 0 for what it does not list yet."""
+    with service.connect() as connection:
+        lines = connection.get("/metrics").body.decode().splitlines()
+    return next((float(line.split()[-1]) for line in lines if line.startswith(name + " ")), 0.0)
+
+
 @pytest.mark.parametrize("how", ["leave at once", "vanish mid-body", "half-close", "reset"])
 def test_clients_that_leave(service: Running, how: str) -> None:
     """Five hundred, fifty at a time: what they left is dropped. A half-closed connection is one that was left."""
@@ -142,7 +177,72 @@ def test_a_thousand_at_a_time(service: Running) -> None:
         seen.seconds = time.monotonic() - started_at
 
 
-def test_a_decode_pool_that_dies(service: Running) -> None:
+POOL = "decode pool dies"
+
+
+@pytest.mark.parametrize(
+    ("case", "size", "must"),
+    [
+        ("a decoder ends its thread, 20 times", faulty.DECODE_EXITS, "500 internal-error; the thread is replaced"),
+        ("threads end while they wait, 20 times", faulty.THREAD_DIES, "200; the thread is replaced"),
+    ],
+)
+def test_decode_threads_that_die(models_dir: Path, case: str, size: tuple[int, int], must: str) -> None:
+    """There is but one thread: if it were missing, the next picture would miss it. The service stays ready."""
+    with (
+        running("tests.service.faulty", models_dir=models_dir, access_log=False, decode_threads=1) as service,
+        witnessed(service, POOL, case, must, Limits(seconds=30)) as seen,
+    ):
+        for _ in range(20):
+            reply = post_sized(service, size)
+            if size == faulty.THREAD_DIES:
+                time.sleep(0.3)
+                assert reply.status == 200
+            else:
+                assert (reply.status, reply.problem) == (500, "internal-error")
+            assert post_sized(service, (44, 44)).status == 200
+        assert metric(service, "sightline_decode_pending") == 0
+        seen.answered(f"{reply.status}{'' if reply.status == 200 else ' ' + reply.problem}; the thread is replaced")
+
+
+def test_a_decode_that_hangs(models_dir: Path) -> None:
+    """A thread cannot be ended: who asked is told 504, others are answered, and then the process is given up."""
+    options = {"decode_threads": 2, "decode_timeout_s": 3, "request_timeout_s": 1, "access_log": False}
+    must = "504 deadline-exceeded; others 200; then not ready, exit 1"
+    with running("tests.service.faulty", models_dir=models_dir, **options) as service:
+        assert service.process.stderr
+        with witnessed(None, POOL, "a decode hangs (decode_timeout_s=3)", must, Limits(seconds=40)) as seen:
+            with service.connect() as connection:
+                reply = connection.post(PATH, grey_png(50, faulty.DECODE_HANGS))
+                assert (reply.status, reply.problem) == (504, "deadline-exceeded")
+                assert connection.post(PATH, grey_png(50, (44, 44))).status == 200
+            code = service.process.wait(30)
+            seen.answered(f"{described(reply)}; others 200; exit {code}")
+            assert code == 1
+        assert "has not ended in 3 s (SIGHTLINE_DECODE_TIMEOUT_S)" in service.process.stderr.read()
+
+
+def test_every_decode_hangs(models_dir: Path) -> None:
+    """With no thread left those who wait get 503 when the process is given up, within their own deadline."""
+    options = {"decode_threads": 2, "decode_timeout_s": 2, "request_timeout_s": 30, "access_log": False}
+    with running("tests.service.faulty", models_dir=models_dir, **options) as service:
+        row = (POOL, "every thread hangs (decode_timeout_s=2)", "503 unavailable, Retry-After; exit 1")
+        with witnessed(None, *row, Limits(seconds=40)) as seen, ThreadPoolExecutor(4) as pool:
+            sent = [pool.submit(post_sized, service, faulty.DECODE_HANGS) for _ in range(2)]
+            sent += [pool.submit(post_sized, service, (44, 44)) for _ in range(2)]
+            replies = [each.result() for each in sent]
+            code = service.process.wait(30)
+            seen.answered(f"{described(replies[-1])}; exit {code}")
+            assert {(each.status, each.problem) for each in replies} == {(503, "unavailable")}
+            assert code == 1
+
+
+def post_sized(service: Running, size: tuple[int, int]) -> Reply:
+    with service.connect() as connection:
+        return connection.post(PATH, grey_png(50, size))
+
+
+def test_pictures_that_a_decoder_could_die_of(service: Running) -> None:
     """Pictures that a decoder could die of go through its threads by the hundred, and the pool is still whole."""
     random_ = random.Random(0)
     good = street_png(640, 480)
