@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # this table, so there are no circles.
 SERVICE: dict[str, set[str]] = {
     "errors": set(),
+    "problems": {"errors"},
     "manifest": set(),
     "batching": {"errors"},
     "in_flight": {"errors"},
@@ -72,6 +73,7 @@ SERVICE: dict[str, set[str]] = {
         "metrics",
         "open_inference",
         "pipeline",
+        "problems",
         "schemas",
         "static_files",
         "timings",
@@ -86,6 +88,7 @@ SERVICE: dict[str, set[str]] = {
         "models",
         "observation",
         "pipeline",
+        "problems",
         "providers",
         "routes",
         "settings",
