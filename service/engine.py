@@ -33,6 +33,8 @@ _LOST_CONTEXT = re.compile(
 
 RUN_TIMEOUT_S = 60.0
 """A run that takes longer hangs; no run of a network that anyone waits for comes near."""
+FIRST_RUN_TIMEOUT_S = 300.0
+"""The same for the first run of a batch size, in which libraries are loaded and kernels searched for or compiled."""
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +94,7 @@ class OnnxEngine:
         intra_op_threads: int = 0,
         cuda: CudaOptions | None = None,
         run_timeout_s: float = RUN_TIMEOUT_S,
+        first_run_timeout_s: float = FIRST_RUN_TIMEOUT_S,
     ) -> None:
         """Open the file on `provider` and check that its graph has the shapes its manifest states. Blocks.
 
@@ -103,6 +106,7 @@ class OnnxEngine:
         self.batch_sizes = _batch_sizes(provider, max_batch_size)
         self._path = artifact.path
         self._run_timeout_s = run_timeout_s
+        self._first_run_timeout_s = first_run_timeout_s
         self._thread = EngineThread(f"engine-{artifact.manifest.name}")
         try:
             self._session: ort.InferenceSession = self._thread.submit(
@@ -121,11 +125,11 @@ class OnnxEngine:
         for size in self.batch_sizes:
             run = self._thread.submit(partial(self._answer, self._gather([blank] * size), size))
             try:
-                run.result(self._run_timeout_s)
+                run.result(self._first_run_timeout_s)
             except TimeoutError as error:
                 raise StartupError(
-                    f"{self._path}: a first run of {size} has not ended in {self._run_timeout_s:g} s "
-                    "(SIGHTLINE_RUN_TIMEOUT_S)"
+                    f"{self._path}: a first run of {size} has not ended in {self._first_run_timeout_s:g} s "
+                    "(SIGHTLINE_FIRST_RUN_TIMEOUT_S)"
                 ) from error
             except (InferenceError, UnavailableError) as error:
                 reason = first_line(error.__cause__ or error)

@@ -32,7 +32,7 @@ class Opened:
         return self.artifact.manifest
 
     def placed(self) -> dict[str, Counter[str]]:
-        """How many nodes of each operator are on each provider, after onnxruntime's optimisation."""
+        """How many nodes of each operator are on each provider, after onnxruntime's basic optimisations."""
         counts: dict[str, Counter[str]] = {}
         for provider, node in placement(self.session):
             counts.setdefault(provider, Counter())[node.op_type] += 1
