@@ -16,8 +16,9 @@ from onnx import TensorProto, helper
 from service import models
 from service.artifacts import Artifact, read_artifact
 from service.bindings import BoundRuns
-from service.engine import OnnxEngine, check_graph
+from service.engine import OnnxEngine
 from service.errors import InferenceError, StartupError, UnavailableError
+from service.graph import check_graph
 from service.models import open_engines
 from service.providers import CudaOptions, ProviderError, check_placement, open_session, options_of
 from service.settings import Settings
