@@ -36,7 +36,8 @@ SERVICE: dict[str, set[str]] = {
     "engine_thread": {"errors"},
     "bindings": set(),
     "providers": {"cuda_driver", "errors", "manifest"},
-    "engine": {"artifacts", "bindings", "engine_thread", "errors", "manifest", "providers"},
+    "graph": {"artifacts", "errors", "manifest"},
+    "engine": {"artifacts", "bindings", "engine_thread", "errors", "graph", "manifest", "providers"},
     "preparing": {"errors", "images", "manifest", "uploads", "workers"},
     "models": {"artifacts", "batching", "engine", "errors", "manifest", "metrics", "providers", "settings"},
     "pipeline": {
@@ -57,7 +58,7 @@ SERVICE: dict[str, set[str]] = {
     "answers": {"images", "manifest", "pipeline"},
     "open_inference": {
         "bodies",
-        "engine",
+        "graph",
         "errors",
         "manifest",
         "models",

@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 from starlette.datastructures import Headers
 
-from service.engine import INPUT_NAME, OUTPUT_NAMES
 from service.errors import InvalidRequestError, MalformedRequestError
+from service.graph import INPUT_NAME, OUTPUT_NAMES
 from service.manifest import Manifest
 from service.open_inference.envelope import open_envelope
 from service.open_inference.parameters import HEADER_LENGTH, read_parameters
