@@ -158,7 +158,14 @@ class HeadMiddleware:
         async def send_head(message: Message) -> None:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
-        await self.app({**scope, "method": "GET"}, receive, send_head)
+        # A copy, for the server must know HEAD when it frames the answer; what is outside of this sees what is inside.
+        scope.setdefault("state", {})
+        as_get = {**scope, "method": "GET"}
+        try:
+            await self.app(as_get, receive, send_head)
+        finally:
+            if (route := as_get.get("route")) is not None:
+                scope["route"] = route
 
 
 class _Body:

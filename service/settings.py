@@ -76,8 +76,9 @@ class Settings(BaseSettings):
     cuda_max_arena_bytes: int | None = Field(
         default=None,
         ge=1,
-        description="Memory on the GPU for the weights and activations of each model; unset: as much as there is. Set "
-        "it where others use the GPU too; cuDNN, cuBLAS and the context take some hundred megabytes beside it.",
+        description="Memory on the GPU for the weights and activations of each model; unset: no limit, since what is "
+        "taken is taken while warming, and a model that does not fit should say so then. Set it where others use the "
+        "GPU too; cuDNN, cuBLAS and the context take some hundred megabytes beside it.",
     )
     cuda_arena_growth: Literal["as-requested", "doubling"] = Field(
         default="as-requested",
@@ -89,6 +90,12 @@ class Settings(BaseSettings):
         gt=0,
         description="Time for one run of a network. A longer one hangs: the process says so, answers 503 and ends with "
         "1, for its supervisor to start it anew.",
+    )
+    first_run_timeout_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="The same for the first run of each batch size, before the service is ready: in it "
+        "libraries are loaded, convolutions searched for and, by cuDNN, some kernels compiled. It ends the start.",
     )
     models_dir: Path = Field(default=REPOSITORY / "models", description="Folder of NAME.PRECISION.onnx files.")
     classify_model: str = Field(default="digits", description="Model that answers /classify when no ?model= is given.")
