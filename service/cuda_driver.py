@@ -63,7 +63,7 @@ def _too_old(driver: Any, cuda_major: int) -> str | None:
     if found < (least := _LEAST_CAPABILITY.get(cuda_major, (0, 0))):
         return (
             f"the GPU's compute capability is {found[0]}.{found[1]}, and this build needs {least[0]}.{least[1]} "
-            "or newer: use another card, or the CPU (docker compose -f compose.cpu.yaml up, or SIGHTLINE_PROVIDER=cpu)"
+            "or newer: use another card, or the CPU (docker compose -f compose.cpu.yaml up)"
         )
     return None
 

@@ -43,7 +43,7 @@ class CudaOptions:
     """What a deployment may choose of onnxruntime's CUDA provider; `Settings` gives the reasons.
 
     `max_arena_bytes` bounds the memory that one session's arena takes for weights and activations, not what cuDNN,
-    cuBLAS and the context take beside it.
+    cuBLAS and the context take beside it; None leaves onnxruntime's own `gpu_mem_limit`, the largest number there is.
     """
 
     conv_search: ConvSearch = "heuristic"
@@ -129,7 +129,8 @@ def _open_on_cuda(path: Path, cuda: CudaOptions) -> ort.InferenceSession:
     options.intra_op_num_threads = 1  # every node is on the GPU; the default would start and pin a thread for each core
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
-        # Without enable_fallback=0 a provider that fails to start is replaced by the CPU's.
+        # Without enable_fallback=0 a provider that fails to start is replaced by the CPU's; one whose library cannot be
+        # loaded is left out even so, which `check_placement` finds.
         with _quiet():
             session = ort.InferenceSession(path, options, providers=[(_CUDA, cuda.for_provider())], enable_fallback=0)
     except Exception as error:
@@ -174,7 +175,10 @@ def check_placement(path: Path, session: Any) -> None:
 
 
 def placement(session: Any) -> list[tuple[str, Any]]:
-    """Every node of a session that records them, after optimisation, with the provider that it was placed on.
+    """Every node of a session that records them, with the provider that it was placed on.
+
+    Nodes are as onnxruntime places them: after its basic optimisations (constants folded, what does nothing removed)
+    and before the provider's own fuse some into one, which stays where its parts were.
 
     Raises:
         ProviderError: there is no record.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from service.engine import INPUT_NAME, OUTPUT_NAMES
+from service.graph import INPUT_NAME, OUTPUT_NAMES
 from service.manifest import Manifest
 from service.models import Model
 from service.open_inference.responses import OUTPUT_DATATYPES
