@@ -13,11 +13,11 @@ RUN python -m venv /opt/sightline \
     && /opt/sightline/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
         --only-binary=:all: -r requirements.lock \
     # Never loaded by what is served (docs/gpu.md shows it): cuFFT, which only DFT nodes ask for (of CUDA 13: the provider
-    # for CUDA 12 links it); NVBLAS; headers; the TensorRT provider, whose TensorRT is not here; onnxruntime's tools for
-    # converting and quantising.
+    # for CUDA 12 links it), and its wrapper for FFTW; NVBLAS; CUDA 12's second NVRTC, which no library names; headers; the
+    # TensorRT provider, whose TensorRT is not here; onnxruntime's tools for converting and quantising.
     && /opt/sightline/bin/pip uninstall --yes --disable-pip-version-check nvidia-cufft pip setuptools \
     && cd /opt/sightline/lib/python3.11/site-packages \
-    && rm -rf nvidia/*/include nvidia/*/lib/libnvblas.so* \
+    && rm -rf nvidia/*/include nvidia/*/lib/libnvblas.so* nvidia/*/lib/libcufftw.so* nvidia/*/lib/libnvrtc*.alt.so* \
         onnxruntime/capi/libonnxruntime_providers_tensorrt.so \
         onnxruntime/tools onnxruntime/transformers onnxruntime/quantization onnxruntime/datasets \
     # Nothing that the provider links was among it: all is found but the driver, which the host brings.
