@@ -16,7 +16,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import errors, routes
-from service.bodies import HeadMiddleware, UnreadBodyMiddleware
+from service.bodies import BodyBudget, HeadMiddleware, UnreadBodyMiddleware
 from service.keys import KeyFile, KeyMiddleware
 from service.logs import RequestLog
 from service.metrics import Metrics
@@ -75,6 +75,7 @@ def create_app(
         StartupError: the file of keys cannot be used.
     """
     metrics = Metrics(build_info())
+    budget = BodyBudget(settings.max_body_memory_bytes)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -84,7 +85,7 @@ def create_app(
             settings.max_decode_queue_size,
             timeout_s=settings.decode_timeout_s,
         )
-        pipeline = Pipeline(settings, start_models(opened, settings, metrics, on_death), workers)
+        pipeline = Pipeline(settings, start_models(opened, settings, metrics, on_death), workers, budget)
         pipeline.show(metrics)
         app.state.pipeline = pipeline
         watch = asyncio.create_task(workers.watch(on_death))
@@ -100,7 +101,7 @@ def create_app(
         None if settings.api_keys_file is None else KeyFile(settings.api_keys_file),
         title="Sightline",
         version=VERSION,
-        summary="Digits to /classify, street scenes to /segment.",
+        summary="Digits to /classify, street scenes to /segment, other servers' clients to /v2.",
         description=routes.documentation.INTRODUCTION,
         openapi_tags=routes.documentation.TAGS,
         separate_input_output_schemas=False,
@@ -120,6 +121,7 @@ def create_app(
     app.state.page = StaticFolder(_PAGE)
     app.state.docs = StaticFolder(_DOCS, routes.docs.POLICY)
     app.state.metrics = metrics
+    app.state.budget = budget
     _answer_errors(app)
     return app
 

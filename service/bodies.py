@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from io import SEEK_END, BytesIO
 from typing import Self
 
 from starlette.datastructures import Headers
@@ -18,11 +19,15 @@ _SMALL_BODY_BYTES, _SMALL_BODY_S = 1 << 16, 0.1
 
 
 class BodyBudget:
-    """Bytes of request bodies that may be in memory at once, over all requests."""
+    """Bytes of request bodies that may be in memory at once, over all requests, and of answers that nobody reads."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.used_bytes = 0
+
+    def count_unread(self, change: int) -> None:
+        """Answers that clients have not read are there, whether or not there is room: bodies have to wait for it."""
+        self.used_bytes += change
 
     def hold(self) -> "BodyHold":
         """One request's share, a context in which it grows as its body arrives, and at whose end it is given back."""
@@ -52,7 +57,9 @@ class BodyHold:
             OverloadedError: the budget is used up.
         """
         if self._budget.used_bytes + count > self._budget.max_bytes:
-            raise OverloadedError("Too many bytes of other requests are in memory. Try again in a moment.")
+            raise OverloadedError(
+                "Too many bytes of other requests, and of their answers, are in memory. Try again in a moment."
+            )
         self._budget.used_bytes += count
         self.held_bytes += count
 
@@ -87,6 +94,19 @@ async def read_body(headers: Headers, receive: Receive, *, max_bytes: int, hold:
                 raise too_large
             hold.add(len(chunk))
             yield chunk
+
+
+async def gather(chunks: AsyncIterator[bytes]) -> bytes:
+    """A body's chunks as one.
+
+    They are not kept until the last has come: among those of others they would leave holes in the heap that what is
+    made of them does not fit into, and all bodies together would take twice what they count for.
+    """
+    whole = BytesIO(await anext(chunks, b""))  # which hands out its own bytes in the end, and no copy
+    whole.seek(0, SEEK_END)
+    async for chunk in chunks:
+        whole.write(chunk)
+    return whole.getvalue()
 
 
 class UnreadBodyMiddleware:

@@ -84,12 +84,12 @@ class Job:
 class Pipeline:
     """What every request shares: the models, the threads, the budget and the count of those in flight."""
 
-    def __init__(self, settings: Settings, models: Models, workers: Workers) -> None:
+    def __init__(self, settings: Settings, models: Models, workers: Workers, budget: BodyBudget) -> None:
         self.models = models
         self.in_flight = InFlight()
         self._settings = settings
         self._workers = workers
-        self._budget = BodyBudget(settings.max_body_memory_bytes)
+        self._budget = budget
 
     @property
     def ready(self) -> bool:

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 
 import uvicorn
@@ -28,6 +28,7 @@ _EXIT_FAILURE, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
 _COLLECT_AFTER = 10_000  # objects more than freed; Python's 700 is reached by ten requests at work
 _LOST_ENGINE_GRACE_S = 1  # for answers to get out; what has no answer yet will have none
 _LAST_RESORT_S = 10.0
+_UNREAD_METRICS_S = 5.0
 logger = logging.getLogger(__name__)
 
 
@@ -117,7 +118,7 @@ def _serve(settings: Settings, request_log: RequestLog) -> int:
     config = _configuration(
         app,
         timeout_graceful_shutdown=int(settings.shutdown_grace_s) + 2,
-        unread_answer_timeout_s=settings.unread_answer_timeout_s,
+        http=bounded(settings.unread_answer_timeout_s, app.state.budget.count_unread),
     )
 
     async def run() -> None:
@@ -137,16 +138,19 @@ def _serve(settings: Settings, request_log: RequestLog) -> int:
     return _EXIT_FAILURE if server is not None and server.lost_engine else 0
 
 
-def _configuration(app: ASGIApp, *, timeout_graceful_shutdown: int, unread_answer_timeout_s: float) -> uvicorn.Config:
+def _configuration(
+    app: ASGIApp, *, timeout_graceful_shutdown: int, http: Callable[..., asyncio.Protocol]
+) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         lifespan="off",  # run by `_serve`, where its errors are one line and not a traceback
         ws="none",
-        http=bounded(unread_answer_timeout_s),  # type: ignore[arg-type]
+        http=http,  # type: ignore[arg-type]
         log_config=None,  # its loggers' lines go where all others do
         log_level="warning",  # when it starts and stops is said above
         access_log=False,  # `Observation` logs requests, and knows more about them
         server_header=False,
+        proxy_headers=False,  # who the client is, is of no interest here
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=timeout_graceful_shutdown,
     )
@@ -159,7 +163,7 @@ async def _metrics_served(listener: socket.socket | None, metrics: Metrics) -> A
         yield
         return
     server = _MetricsServer(
-        _configuration(create_metrics_app(metrics), timeout_graceful_shutdown=1, unread_answer_timeout_s=5)
+        _configuration(create_metrics_app(metrics), timeout_graceful_shutdown=1, http=bounded(_UNREAD_METRICS_S))
     )
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     logger.info("metrics are on http://%s:%d/metrics", *listener.getsockname()[:2])

@@ -103,7 +103,10 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(default=10_000_000, ge=1, description="Largest request body.")
     max_body_memory_bytes: int = Field(
-        default=256_000_000, ge=1, description="Bytes of request bodies in memory at once, over all requests."
+        default=256_000_000,
+        ge=1,
+        description="Bytes in memory at once of request bodies, and of answers that clients have not read, over all "
+        "requests.",
     )
     max_pictures_per_request: int = Field(default=32, ge=1, description="Pictures in one request.")
     max_pixels: int = Field(default=25_000_000, ge=4, description="Pixels in one picture, as its header says.")
@@ -115,7 +118,8 @@ class Settings(BaseSettings):
     unread_answer_timeout_s: float = Field(
         default=20.0,
         gt=0,
-        description="Time in which a client must read 64 KB of an answer that is waiting for it, or be cut off.",
+        description="Time in which a client must read 64 KB, or a thirtieth, of an answer that is waiting for it, or "
+        "be cut off.",
     )
     request_timeout_s: float = Field(default=10.0, gt=0, description="Time to answer once the body has arrived.")
     shutdown_grace_s: float = Field(

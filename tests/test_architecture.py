@@ -25,7 +25,7 @@ SERVICE: dict[str, set[str]] = {
     "bodies": {"errors"},
     "keys": {"errors"},
     "connections": set(),
-    "uploads": {"errors"},
+    "uploads": {"bodies", "errors"},
     "workers": {"errors"},
     "images": {"errors", "manifest"},
     "settings": {"errors", "images", "manifest"},

@@ -12,15 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from tests.reliability.witness import Limits, described, until, witnessed
 from tests.service import faulty
 from tests.service.conftest import digit_png, grey_png, street_png
-from tests.service.pictures import encoded
-from tests.service.processes import Connection, Reply, Running, launch, running
+from tests.service.processes import Reply, Running, launch, running
 
 PATH = "/classify?model=brightness"
 HALF = b"POST /classify?model=brightness HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
@@ -312,39 +309,3 @@ def test_sigterm_under_load_and_again_while_it_stops(models_dir: Path) -> None:
                 thread.join(10)
             assert {reply.status for reply in answers} <= {200, 503}
             seen.answered(f"{len(answers)} answers; exit 0")
-
-
-def test_clients_that_stop_reading(models_dir: Path) -> None:
-    """Answers that nobody reads are let go of after a while, and with them the connection."""
-    with (
-        running(models_dir=models_dir, access_log=False, unread_answer_timeout_s=10, request_timeout_s=60) as service,
-        witnessed(
-            service,
-            "client stops reading",
-            "10 overlays of 4 MB",
-            "cut off",
-            Limits(seconds=120, peak_mb=400, kept_mb=80),
-        ) as seen,
-        ExitStack() as stack,
-    ):
-        files = Path(f"/proc/{service.process.pid}/fd")
-        before = len(list(files.iterdir()))
-        noise = noisy_street()
-        connections = []
-        for _ in range(10):
-            connection = stack.enter_context(Connection.narrow(service.host, service.port))
-            connection.send(
-                b"POST /segment?output=overlay HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(noise) + noise
-            )
-            connections.append(connection)
-        for connection in connections:
-            with suppress(ConnectionResetError):  # cut off already
-                assert connection.socket.recv(12, socket.MSG_WAITALL) in {b"HTTP/1.1 200", b""}
-        until(lambda: len(list(files.iterdir())) <= before + 2, 60)
-        seen.answered("cut off, memory given back")
-
-
-def noisy_street() -> bytes:
-    """A small JPEG whose overlay is a large PNG."""
-    levels = np.random.default_rng(0).integers(0, 256, (1100, 1200, 3)).astype(np.uint8)
-    return encoded(Image.fromarray(levels), "JPEG", quality=30)
