@@ -101,7 +101,7 @@ def create_app(
         None if settings.api_keys_file is None else KeyFile(settings.api_keys_file),
         title="Sightline",
         version=VERSION,
-        summary="Digits to /classify, street scenes to /segment.",
+        summary="Digits to /classify, street scenes to /segment, other servers' clients to /v2.",
         description=routes.documentation.INTRODUCTION,
         openapi_tags=routes.documentation.TAGS,
         separate_input_output_schemas=False,

@@ -61,8 +61,7 @@ def kind_of_status(status_code: int) -> ProblemKind:
 
 
 def as_table() -> str:
-    """Every kind, in Markdown."""
-    rows = "\n".join(
-        f"| {kind.status} | `{URN}{kind.name}` | {kind.title} |" for kind in (*PROBLEMS.values(), INTERNAL)
-    )
+    """Every kind, in Markdown, by the end of its type."""
+    kinds = sorted((*PROBLEMS.values(), INTERNAL), key=lambda kind: kind.status)
+    rows = "\n".join(f"| {kind.status} | `{kind.name}` | {kind.title} |" for kind in kinds)
     return f"| status | type | meaning |\n|---|---|---|\n{rows}\n"

@@ -151,6 +151,7 @@ def _configuration(
         log_level="warning",  # when it starts and stops is said above
         access_log=False,  # `Observation` logs requests, and knows more about them
         server_header=False,
+        proxy_headers=False,  # who the client is, is of no interest here
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=timeout_graceful_shutdown,
     )

@@ -13,14 +13,12 @@ from service.problems import INTERNAL, INTERNAL_DETAIL, PROBLEMS, ProblemKind
 from service.schemas import Problem
 
 INTRODUCTION = f"""\
-Digits to `/classify`, street scenes to `/segment`; other servers' clients to `/v2`.
-
     curl -F file=@seven.png http://127.0.0.1:8000/classify
     curl --data-binary @street.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8000/segment?output=overlay -o out.png
 
 Every answer bears `X-Request-ID`: the one that the request brought, or a new one. HEAD works wherever GET does.
 
-Every error is `{problems.MEDIA_TYPE}` (RFC 9457). Its `type` is stable:
+Every error is `{problems.MEDIA_TYPE}` (RFC 9457). Its `type` never changes: `{problems.URN}` and one of these:
 
 {problems.as_table()}
 A path at which there is nothing answers 404 `not-found`, a method that a path does not take 405 `method-not-allowed`
@@ -46,7 +44,6 @@ TIMEOUT = {
     "description": "Milliseconds after which an answer is of no use any more, counted from the arrival of the request. "
     "It can shorten the service's own deadline and never lengthens it.",
     "schema": {"type": "integer", "minimum": 1},
-    "example": 2000,
 }
 KEYED = (errors.KeyRequiredError,)
 INFERENCE = tuple(error for error in PROBLEMS if error is not errors.ClientLeftError)

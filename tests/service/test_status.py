@@ -91,4 +91,4 @@ async def test_the_interface_is_described(client: httpx.AsyncClient) -> None:
     stated = {str(kind.status) for kind in PROBLEMS.values() if kind.status != 499}  # nobody is there to read a 499
     assert stated == statuses - {"200"}
     for kind in PROBLEMS.values():
-        assert f"urn:sightline:problem:{kind.name}" in described["info"]["description"]
+        assert f"| {kind.status} | `{kind.name}` |" in described["info"]["description"]
