@@ -171,7 +171,7 @@ def test_a_thousand_clients_that_leave(service: Running, how: str) -> None:
 def test_a_thousand_clients_that_stop_reading(models_dir: Path) -> None:
     """Each asks for the largest page twenty times and reads none of it; all are cut off, and others are answered.
 
-    A thousand of them fill gigabytes of the system's buffers, which takes it a while: where no rows are recorded they are
+    A thousand fill gigabytes of the system's buffers, which takes it a while: where no rows are recorded they are
     two hundred.
     """
     count = 1000 if ROWS_VARIABLE in os.environ else 200
