@@ -25,6 +25,39 @@ class _TooManyPipelinedError(Exception):
     pass
 
 
+class AnswerTransport:
+    """A transport for answers: uvicorn writes a head and a body, and this lets both leave in one call of the system.
+
+    Which spares the client from waking up twice, too.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Keep a head until the next write, and write what else comes."""
+        if self._head is not None:
+            head, self._head = self._head, None
+            self._transport.writelines((head, data))
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100 "):
+            self._head = data
+        else:
+            self._transport.write(data)
+
+    def flush(self) -> None:
+        """Write a head that nothing followed."""
+        if self._head is not None:
+            head, self._head = self._head, None
+            self._transport.write(head)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.flush()
+        self._transport.close()
+
+
 class Connection(HttpToolsProtocol):
     """uvicorn's protocol, bounded."""
 
@@ -45,6 +78,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection without a byte is closed like one that is idle between requests."""
         super().connection_made(transport)
+        self._answers = AnswerTransport(transport)
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -98,9 +132,11 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._stop_head_timer()
         super().on_headers_complete()
+        self.cycle.transport = self._answers  # type: ignore[assignment]
 
     def on_response_complete(self) -> None:
         """What is left of the last answer on a connection is flushed, but not for ever."""
+        self._answers.flush()
         super().on_response_complete()
         if self.transport.is_closing():
             self._watch_reader()
@@ -108,7 +144,9 @@ class Connection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""
         super().pause_writing()
-        self._count_unread(self.transport.get_write_buffer_size())
+        if self.cycle is not None and self.cycle.scope["method"] == "POST":
+            # What is got is there once, for all, and without a key: it must not take the room of those who have one.
+            self._count_unread(self.transport.get_write_buffer_size())
         self._watch_reader()
 
     def resume_writing(self) -> None:
