@@ -12,14 +12,19 @@ COPY requirements/${VARIANT}.lock requirements.lock
 RUN python -m venv /opt/sightline \
     && /opt/sightline/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
         --only-binary=:all: -r requirements.lock \
-    # Never loaded by what is served (docs/gpu.md shows it): cuFFT, which only DFT nodes ask for; NVBLAS; headers; the
+    # Never loaded by what is served (docs/gpu.md shows it): cuFFT, which only DFT nodes ask for (of CUDA 13: the provider
+    # for CUDA 12 links it), and its wrapper for FFTW; NVBLAS; CUDA 12's second NVRTC, which no library names; headers; the
     # TensorRT provider, whose TensorRT is not here; onnxruntime's tools for converting and quantising.
-    && /opt/sightline/bin/pip uninstall --yes --disable-pip-version-check \
-        nvidia-cufft nvidia-cufft-cu12 pip setuptools \
+    && /opt/sightline/bin/pip uninstall --yes --disable-pip-version-check nvidia-cufft pip setuptools \
     && cd /opt/sightline/lib/python3.11/site-packages \
-    && rm -rf nvidia/*/include nvidia/*/lib/libnvblas.so* \
+    && rm -rf nvidia/*/include nvidia/*/lib/libnvblas.so* nvidia/*/lib/libcufftw.so* nvidia/*/lib/libnvrtc*.alt.so* \
         onnxruntime/capi/libonnxruntime_providers_tensorrt.so \
-        onnxruntime/tools onnxruntime/transformers onnxruntime/quantization onnxruntime/datasets
+        onnxruntime/tools onnxruntime/transformers onnxruntime/quantization onnxruntime/datasets \
+    # Nothing that the provider links was among it: all is found but the driver, which the host brings.
+    && if [ -e onnxruntime/capi/libonnxruntime_providers_cuda.so ]; then \
+        ! LD_LIBRARY_PATH=$(printf '%s:' nvidia/*/lib) ldd onnxruntime/capi/libonnxruntime_providers_cuda.so \
+            | grep 'not found' | grep -v 'libcuda\.so\.1' >&2; \
+    fi
 
 FROM python:3.11-slim-bookworm
 ARG VARIANT=gpu

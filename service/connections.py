@@ -144,7 +144,9 @@ class Connection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""
         super().pause_writing()
-        self._count_unread(self.transport.get_write_buffer_size())
+        if self.cycle is not None and self.cycle.scope["method"] == "POST":
+            # What is got is there once, for all, and without a key: it must not take the room of those who have one.
+            self._count_unread(self.transport.get_write_buffer_size())
         self._watch_reader()
 
     def resume_writing(self) -> None:

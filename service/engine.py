@@ -25,11 +25,21 @@ from service.engine_thread import EngineThread
 from service.errors import InferenceError, StartupError, UnavailableError
 from service.graph import INPUT_NAME, OUTPUT_NAMES, check_graph, check_outputs, shapes
 from service.manifest import Manifest
-from service.providers import DEVICES, CudaOptions, Provider, first_line, open_session, options_of
+from service.providers import (
+    DEVICES,
+    CudaOptions,
+    Provider,
+    first_line,
+    open_session,
+    options_of,
+    why_a_run_failed,
+)
 
-# After one of these every later call in the process fails too. Not so out of memory: a smaller batch may fit.
+# After one of these every later call in the process fails too. Not so out of memory: a smaller batch may fit. Nor code
+# that is missing for the card, which the first run finds, and which `why_a_run_failed` explains.
 _LOST_CONTEXT = re.compile(
-    r"(CUDA|CUDNN|CUBLAS)\w* (failure|error)(?!.*(out of memory|ALLOC(ATION)?_FAILED))", re.IGNORECASE | re.DOTALL
+    r"(CUDA|CUDNN|CUBLAS)\w* (failure|error)(?!.*(out of memory|ALLOC(ATION)?_FAILED|NoKernelImage))",
+    re.IGNORECASE | re.DOTALL,
 )
 
 RUN_TIMEOUT_S = 60.0
@@ -133,7 +143,7 @@ class OnnxEngine:
                     "(SIGHTLINE_FIRST_RUN_TIMEOUT_S)"
                 ) from error
             except (InferenceError, UnavailableError) as error:
-                reason = first_line(error.__cause__ or error)
+                reason = why_a_run_failed(error.__cause__ or error)
                 raise StartupError(f"{self._path}: a first run of {size} failed: {reason}") from error
 
     def run(self, pictures: Sequence[NDArray[np.uint8]]) -> Awaitable[Sequence[NDArray[Any]]]:

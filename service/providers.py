@@ -202,6 +202,17 @@ def _why_elsewhere(operators: set[str]) -> str:
     )
 
 
+def why_a_run_failed(error: BaseException) -> str:
+    """What onnxruntime says of a run that failed, in one line, and the cure where there is one that we know."""
+    reason = first_line(error)
+    if "NoKernelImage" in reason:
+        reason += (
+            ". This build of onnxruntime has no code for the GPU's generation (docs/gpu.md lists what each build has): "
+            "take the build for CUDA 12 (VARIANT=cuda12), another card, or SIGHTLINE_PROVIDER=cpu"
+        )
+    return reason
+
+
 def available_cores() -> int:
     """CPU cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on Windows and macOS

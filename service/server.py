@@ -105,7 +105,8 @@ def _serve(settings: Settings, request_log: RequestLog) -> int:
     if settings.metrics_port is not None:
         host = settings.metrics_host or settings.host
         metrics_listener = _bind(host, settings.metrics_port, "SIGHTLINE_METRICS_HOST, SIGHTLINE_METRICS_PORT")
-    _warn_when_open(listener, settings)
+    if not _warn_when_open(listener, settings) and metrics_listener is not None:
+        _warn_when_metrics_are_open(metrics_listener, settings)
     server: _Server | None = None
 
     def on_death() -> None:
@@ -201,15 +202,34 @@ def _bind(host: str, port: int, variables: str) -> socket.socket:
     return listener
 
 
-def _warn_when_open(listener: socket.socket, settings: Settings) -> None:
-    address = ipaddress.ip_address(listener.getsockname()[0].partition("%")[0])
+def _address(listener: socket.socket) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0])
+
+
+def _warn_when_open(listener: socket.socket, settings: Settings) -> bool:
+    address = _address(listener)
     if address.is_loopback or settings.api_keys_file is not None or settings.allow_open:
-        return
+        return False
     logger.warning(
         "ANYONE who reaches %s may use this service: it listens beyond this machine and asks nobody for a key. Set"
         " SIGHTLINE_API_KEYS_FILE to a file of keys, or SIGHTLINE_HOST=127.0.0.1 and put the edge in front, or, where"
         " it is meant (on a closed network, or in a container published on loopback), SIGHTLINE_ALLOW_OPEN=true.",
         address,
+    )
+    return True
+
+
+def _warn_when_metrics_are_open(listener: socket.socket, settings: Settings) -> None:
+    """Keys or not: on the second port nobody is asked for one."""
+    address = _address(listener)
+    if address.is_loopback or settings.allow_open:
+        return
+    logger.warning(
+        "ANYONE who reaches %s, port %d, may read the metrics: that port asks nobody for a key, whatever"
+        " SIGHTLINE_API_KEYS_FILE says. Set SIGHTLINE_METRICS_HOST to 127.0.0.1 or to an address that only the scraper"
+        " reaches, and, where it is one, SIGHTLINE_ALLOW_OPEN=true.",
+        address,
+        listener.getsockname()[1],
     )
 
 

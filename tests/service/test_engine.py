@@ -176,6 +176,24 @@ def test_no_room_for_the_buffers(models_dir: Path, monkeypatch: pytest.MonkeyPat
         OnnxEngine(read_artifact(models_dir / "digits.fp16.onnx"), "cuda", max_batch_size=6)
 
 
+@pytest.mark.usefixtures("cuda_on_cpu")
+def test_a_card_that_onnxruntime_has_no_code_for_is_explained(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = (
+        "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running Cast node. Name:'c' Status "
+        "Message: CUDA error cudaErrorNoKernelImageForDevice:no kernel image is available for execution on the device"
+        "\nand a stack"
+    )
+    with closing(OnnxEngine(read_artifact(models_dir / "digits.fp16.onnx"), "cuda", max_batch_size=2)) as engine:
+        monkeypatch.setattr(engine, "_run_session", failing(said))
+        with pytest.raises(
+            StartupError, match=r"a first run of 1 failed: .* on the device\. This build .*VARIANT=cuda12"
+        ):
+            engine.warm()
+    assert not caplog.records  # said once, in one line
+
+
 def test_a_first_run_that_hangs_stops_the_start(models_dir: Path) -> None:
     release = threading.Event()
     artifact = read_artifact(models_dir / "digits.fp32.onnx")
