@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from io import SEEK_END, BytesIO
-from typing import Self
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,7 +29,7 @@ class BodyBudget:
         self.used_bytes += change
 
     def hold(self) -> "BodyHold":
-        """One request's share, a context in which it grows as its body arrives, and at whose end it is given back."""
+        """One request's share, which grows as its body arrives, until it is given back."""
         return BodyHold(self)
 
 
@@ -41,10 +40,8 @@ class BodyHold:
         self._budget = budget
         self.held_bytes = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def give_back(self) -> None:
+        """The body is not needed any more. Idempotent."""
         self._budget.used_bytes -= self.held_bytes
         self.held_bytes = 0
 
@@ -73,13 +70,12 @@ async def read_body(headers: Headers, receive: Receive, *, max_bytes: int, hold:
         OverloadedError: `hold` has no room for more.
         ClientLeftError: the connection ended before the body did.
     """
-    too_large = BodyTooLargeError(f"The body is larger than the limit of {max_bytes} bytes.")
     length = headers.get("content-length")
     if length is not None:
         if not (length.isascii() and length.isdigit()):
             raise MalformedRequestError("Content-Length is not a number.")
         if len(length) > 18 or int(length) > max_bytes:
-            raise too_large
+            raise _too_large(max_bytes)
     size = 0
     more = True
     while more:
@@ -91,9 +87,13 @@ async def read_body(headers: Headers, receive: Receive, *, max_bytes: int, hold:
         if chunk:
             size += len(chunk)
             if size > max_bytes:
-                raise too_large
+                raise _too_large(max_bytes)
             hold.add(len(chunk))
             yield chunk
+
+
+def _too_large(max_bytes: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"The body is larger than the limit of {max_bytes} bytes.")
 
 
 async def gather(chunks: AsyncIterator[bytes]) -> bytes:
