@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import platform
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -49,12 +50,15 @@ class _Application(FastAPI):
         stack = ServerErrorMiddleware(UnreadBodyMiddleware(stack), handler=_answer_unforeseen)
         self._outermost = Observation(HeadMiddleware(stack), metrics, request_log)
         self._needs_key = keys is not None
+        self._describing = threading.Lock()
 
     def openapi(self) -> dict[str, Any]:
-        """The description of the interface, made when it is first asked for."""
-        if self.openapi_schema is None:
-            self.openapi_schema = routes.documentation.complete(super().openapi(), needs_key=self._needs_key)
-        return self.openapi_schema
+        """The description of the interface, made when it is first asked for. May be called on any thread."""
+        with self._describing:
+            if self.openapi_schema is None:
+                described = super().openapi()
+                self.openapi_schema = routes.documentation.complete(described, needs_key=self._needs_key)
+            return self.openapi_schema
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -115,7 +119,8 @@ def create_app(
             *routes.open_inference.router.routes,
         ],  # as they are: included, each is found twice
         redirect_slashes=False,
-        docs_url=None,  # FastAPI's own load their scripts from elsewhere
+        openapi_url=None,  # FastAPI's own holds up the event loop while it makes the document
+        docs_url=None,  # and these load their scripts from elsewhere
         redoc_url=None,
     )
     app.state.page = StaticFolder(_PAGE)

@@ -19,6 +19,10 @@ MAX_PIPELINED = 100
 """Requests that a client may send ahead of their answers."""
 _LEAST_READ_BYTES = 65_536  # of an answer, in each timeout; slower is as good as not at all
 _LEAST_READ_PART = 30  # of it, so that a large answer is not kept for hours
+_NO_HTTP = (
+    b'{"type":"urn:sightline:problem:malformed-request","title":"The request cannot be parsed","status":400,'
+    b'"detail":"This is not valid HTTP."}'
+)
 
 
 class _TooManyPipelinedError(Exception):
@@ -109,6 +113,15 @@ class Connection(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words, in plain text
+        """What is no HTTP is refused in the form of every other refusal; nothing of it is repeated."""
+        head = (
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n"
+            b"content-length: %d\r\nconnection: close\r\n\r\n" % len(_NO_HTTP)
+        )
+        self.transport.write(head + _NO_HTTP)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """A request's first byte."""

@@ -9,6 +9,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ _ARENA_GROWTH = {"as-requested": "kSameAsRequested", "doubling": "kNextPowerOfTw
 # Operators that compute shapes, and those that CUDA has no kernel for: which of the two keeps a node off it.
 _SHAPE_OPERATORS = {"Shape", "Size", "Gather", "Unsqueeze", "Squeeze", "Concat", "Slice", "Range", "Cast", "Mul", "Add"}
 _MAX_NAMED = 5
+_PLACE_IN_SOURCE = re.compile(r"^/\S*/cuda_call\.cc:\d+ .*?(?=\b(?:CUDA|CUDNN|CUBLAS)\w* (?:failure|error))")
 logger = logging.getLogger(__name__)
 
 
@@ -226,8 +228,12 @@ def onnxruntime_version() -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, which for onnxruntime is followed by a C++ stack."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    """The first line of an error's text, which for onnxruntime is followed by a C++ stack.
+
+    Where a call of CUDA's failed the line begins with where in onnxruntime's source, twice, which is left out.
+    """
+    line = str(error).strip().partition("\n")[0] or type(error).__name__
+    return _PLACE_IN_SOURCE.sub("", line)
 
 
 def _options() -> ort.SessionOptions:

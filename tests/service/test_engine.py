@@ -20,7 +20,7 @@ from service.engine import OnnxEngine
 from service.errors import InferenceError, StartupError, UnavailableError
 from service.graph import check_graph
 from service.models import open_engines
-from service.providers import CudaOptions, ProviderError, check_placement, open_session, options_of
+from service.providers import CudaOptions, ProviderError, check_placement, first_line, open_session, options_of
 from service.settings import Settings
 from tests.service import tiny_models
 from tests.service.tiny_models import classifier, metadata, save, segmenter, street_metadata
@@ -174,6 +174,15 @@ def test_no_room_for_the_buffers(models_dir: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("service.engine.BoundRuns", failing("out of memory\nand a stack"))
     with pytest.raises(StartupError, match=r"digits\.fp16\.onnx: no buffers for it on cpu: out of memory$"):
         OnnxEngine(read_artifact(models_dir / "digits.fp16.onnx"), "cuda", max_batch_size=6)
+
+
+def test_where_in_onnxruntimes_source_is_left_out() -> None:
+    """The beginning of what onnxruntime 1.26.0 said of a driver that could do nothing."""
+    place = "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:122 std::conditional_t<THRW, void, Status> "
+    place += "onnxruntime::CudaCall(ERRTYPE, const char*) [with ERRTYPE = cudaError; bool THRW = true] "
+    said = "CUDA failure 36: API call is not supported in the installed CUDA driver ; GPU=-1 ; expr=cudaSetDevice(0);"
+    assert first_line(RuntimeError(place + place + said + "\na stack")) == said
+    assert first_line(RuntimeError("no such thing\na stack")) == "no such thing"
 
 
 @pytest.mark.usefixtures("cuda_on_cpu")

@@ -144,7 +144,7 @@ async def test_every_answer_has_an_id(logged: Logged, monkeypatch: pytest.Monkey
 
 async def test_head_is_logged_as_head(logged: Logged) -> None:
     client, written = logged
-    for path in ("/models", "/healthz", "/v2", "/", "/metrics"):
+    for path in ("/models", "/healthz", "/v2", "/", "/metrics", "/openapi.json"):
         assert (await client.head(path)).status_code == 200
         (line,) = written.lines()
         assert (line["method"], line["route"], line["status"], line["bytes_out"]) == ("HEAD", path, 200, 0)
