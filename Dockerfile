@@ -4,18 +4,27 @@
 FROM python:3.11-slim-bookworm AS build
 ARG VARIANT=gpu
 WORKDIR /build
+RUN case "$VARIANT $(uname -m)" in \
+    "cuda12 x86_64") ;; \
+    "cuda12 "*) echo "VARIANT=cuda12 is for x86-64 alone: onnxruntime-gpu 1.26.0 has no wheel for $(uname -m). Take VARIANT=gpu (CUDA 13) or cpu." >&2; exit 1 ;; \
+    esac
 COPY requirements/${VARIANT}.lock requirements.lock
 RUN python -m venv /opt/sightline \
     && /opt/sightline/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
         --only-binary=:all: -r requirements.lock \
-    # Never loaded by what is served (docs/gpu.md shows it): cuFFT, which only DFT nodes ask for; NVBLAS; headers; the
+    # Never loaded by what is served (docs/gpu.md shows it): cuFFT, which only DFT nodes ask for (of CUDA 13: the provider
+    # for CUDA 12 links it), and its wrapper for FFTW; NVBLAS; CUDA 12's second NVRTC, which no library names; headers; the
     # TensorRT provider, whose TensorRT is not here; onnxruntime's tools for converting and quantising.
-    && /opt/sightline/bin/pip uninstall --yes --disable-pip-version-check \
-        nvidia-cufft nvidia-cufft-cu12 pip setuptools \
+    && /opt/sightline/bin/pip uninstall --yes --disable-pip-version-check nvidia-cufft pip setuptools \
     && cd /opt/sightline/lib/python3.11/site-packages \
-    && rm -rf nvidia/*/include nvidia/*/lib/libnvblas.so* \
+    && rm -rf nvidia/*/include nvidia/*/lib/libnvblas.so* nvidia/*/lib/libcufftw.so* nvidia/*/lib/libnvrtc*.alt.so* \
         onnxruntime/capi/libonnxruntime_providers_tensorrt.so \
-        onnxruntime/tools onnxruntime/transformers onnxruntime/quantization onnxruntime/datasets
+        onnxruntime/tools onnxruntime/transformers onnxruntime/quantization onnxruntime/datasets \
+    # Nothing that the provider links was among it: all is found but the driver, which the host brings.
+    && if [ -e onnxruntime/capi/libonnxruntime_providers_cuda.so ]; then \
+        ! LD_LIBRARY_PATH=$(printf '%s:' nvidia/*/lib) ldd onnxruntime/capi/libonnxruntime_providers_cuda.so \
+            | grep 'not found' | grep -v 'libcuda\.so\.1' >&2; \
+    fi
 
 FROM python:3.11-slim-bookworm
 ARG VARIANT=gpu
@@ -30,6 +39,9 @@ ENV PATH=/opt/sightline/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     ORT_DISABLE_TELEMETRY=1 \
+    # numpy's OpenBLAS would start a thread for each core but one at import, which counts against pids_limit, and share them
+    # out over the small products of one picture, while every core already has a thread that decodes pictures.
+    OPENBLAS_NUM_THREADS=1 \
     SIGHTLINE_HOST=0.0.0.0
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin sightline
 WORKDIR /app
@@ -39,6 +51,10 @@ COPY models models
 USER 10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
+# The start period is for the slowest start there may be: SIGHTLINE_CUDA_CONV_SEARCH=exhaustive makes 360 searches with the
+# models here (docs/gpu.md), which ten minutes allow over a second and a half each. A long one costs nothing: the first
+# success ends it, and a start that fails or hangs ends the process by itself. A short one would make compose give up the
+# edge, which waits for a healthy replica.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=600s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ.get('SIGHTLINE_PORT', '8000')}/readyz\", timeout=2)"]
 ENTRYPOINT ["python", "-m", "service"]

@@ -1,7 +1,8 @@
-"""`python -m benchmarks.reliability ROWS [SOAK]`: the table of what hostile input got, from what the tests recorded.
+"""`python -m benchmarks.reliability ROWS SECTION…`: the table of what hostile input got, from what the tests recorded.
 
 `scripts/reliability` runs the tests and then this. ROWS are JSON lines as `tests/reliability/witness.py` writes them;
-SOAK is the report in Markdown that `benchmarks.soak` writes.
+a SECTION is what `benchmarks.soak` or `tests.reliability.fuzzing` reports in Markdown, under one heading. One that was
+not made this time stays in the report as it was.
 """
 
 import sys
@@ -45,14 +46,21 @@ def _line(row: dict[str, Any]) -> str:
     return f"| {' | '.join(escaped + numbers)} |\n"
 
 
+def sections(text: str) -> dict[str, str]:
+    """The sections of a report by their headings, each with its heading and one line's end behind it."""
+    _, *found = ("\n" + text).split("\n## ")
+    return {section.partition("\n")[0]: f"## {section.strip()}\n" for section in found}
+
+
 def main(arguments: list[str]) -> None:
     """Write `reliability.md` beside this file."""
     rows = [orjson.loads(line) for line in Path(arguments[0]).read_bytes().splitlines()]
-    text = _HEAD.format(date=f"{datetime.now(UTC):%Y-%m-%d}") + table(rows)
-    soak = Path(arguments[1]) if len(arguments) > 1 else None
-    if soak is not None and soak.exists():
-        text += "\n" + soak.read_text(encoding="utf-8")
-    REPORT.write_text(text, encoding="utf-8")
+    kept = sections(REPORT.read_text(encoding="utf-8")) if REPORT.exists() else {}
+    for path in map(Path, arguments[1:]):
+        if path.exists():
+            kept |= sections(path.read_text(encoding="utf-8"))
+    parts = [_HEAD.format(date=f"{datetime.now(UTC):%Y-%m-%d}") + table(rows), *(kept[name] for name in sorted(kept))]
+    REPORT.write_text("\n".join(parts), encoding="utf-8")
     sys.stdout.write(f"{REPORT}: {len(rows)} rows\n")
 
 

@@ -24,6 +24,20 @@ find_python() {
   exit 1
 }
 
+# Leaves in `environment` and `variant` which build of onnxruntime is meant, and where: each in a folder of its own, since
+# all are the same Python module. VARIANT chooses it, as it does for the image; $1 is what is meant without it.
+choose_variant() {
+  variant=${VARIANT:-$1}
+  case $variant in
+    cpu) environment=.venv ;;
+    gpu | cuda12) environment=.venv-$variant ;;
+    *)
+      say "VARIANT chooses the build of onnxruntime: cpu, gpu (CUDA 13) or cuda12; there is no $variant"
+      exit 1
+      ;;
+  esac
+}
+
 make_environment() {
   folder=$1 extras=$2
   stamp=$folder/.sightline-$(printf '%s' "$extras" | tr ',' '-')

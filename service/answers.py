@@ -71,8 +71,9 @@ async def segment(pipeline: Pipeline, job: Job, *, output: SegmentOutput) -> Rep
 
 
 def _ranking(probabilities: NDArray[np.float32], prepared: Prepared, manifest: Manifest, top_k: int) -> dict[str, Any]:
-    order = np.argsort(-probabilities, kind="stable")[:top_k]
-    top = [{"label": manifest.classes[i].name, "probability": round(float(probabilities[i]), _DECIMALS)} for i in order]
+    values: list[float] = probabilities.tolist()  # NumPy would take longer over the few that there are
+    order = sorted(range(len(values)), key=values.__getitem__, reverse=True)[:top_k]
+    top = [{"label": manifest.classes[i].name, "probability": round(values[i], _DECIMALS)} for i in order]
     return {**top[0], "box": prepared.region, "top": top}
 
 

@@ -1,12 +1,11 @@
-"""The application: what is started and stopped with it, and the one table from errors to statuses."""
+"""The application: what is started and stopped with it, and how its errors are answered."""
 
 import asyncio
 import logging
 import platform
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,14 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import errors, routes
-from service.bodies import HeadMiddleware, UnreadBodyMiddleware
+from service.bodies import BodyBudget, HeadMiddleware, UnreadBodyMiddleware
 from service.keys import KeyFile, KeyMiddleware
 from service.logs import RequestLog
 from service.metrics import Metrics
 from service.models import open_engines, start_models
 from service.observation import Observation
 from service.pipeline import Pipeline
+from service.problems import INTERNAL, INTERNAL_DETAIL, MEDIA_TYPE, ProblemKind, kind_of, kind_of_status
 from service.providers import available_cores, onnxruntime_version
 from service.routes.direct import DirectRoutes
 from service.settings import Settings
@@ -33,40 +33,10 @@ from service.timings import Timings
 from service.version import VERSION
 from service.workers import Workers
 
-PROBLEM_URN = "urn:sightline:problem:"
 RETRY_AFTER_S = 1
 _PAGE = Path(__file__).parent / "static" / "page"
 _DOCS = Path(__file__).parent / "static" / "docs"
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ProblemKind:
-    """What an error is to a client. `name` ends the problem's `type` and never changes."""
-
-    status: int
-    name: str
-    title: str
-
-
-PROBLEMS: Mapping[type[errors.SightlineError], ProblemKind] = {
-    errors.MalformedRequestError: ProblemKind(400, "malformed-request", "The request cannot be parsed"),
-    errors.KeyRequiredError: ProblemKind(401, "key-required", "A key is needed"),
-    errors.ModelNotFoundError: ProblemKind(404, "model-not-found", "No such model"),
-    errors.BodyTimeoutError: ProblemKind(408, "body-timeout", "The body did not arrive in time"),
-    errors.BodyTooLargeError: ProblemKind(413, "body-too-large", "The body is too large"),
-    errors.PictureTooLargeError: ProblemKind(413, "picture-too-large", "The picture is too large"),
-    errors.TooManyPicturesError: ProblemKind(413, "too-many-pictures", "Too many pictures in one request"),
-    errors.NotAPictureError: ProblemKind(415, "not-a-picture", "Not a picture of a format that is opened"),
-    errors.UnsupportedContentError: ProblemKind(415, "unsupported-content", "Not a content type that is taken"),
-    errors.InvalidRequestError: ProblemKind(422, "invalid-request", "The request cannot be answered as it is"),
-    errors.UnreadablePictureError: ProblemKind(422, "unreadable-picture", "The picture cannot be used"),
-    errors.ClientLeftError: ProblemKind(499, "client-left", "The client left"),
-    errors.InferenceError: ProblemKind(500, "inference-failed", "The network failed"),
-    errors.OverloadedError: ProblemKind(503, "overloaded", "Too busy"),
-    errors.UnavailableError: ProblemKind(503, "unavailable", "Not answering"),
-    errors.DeadlineExceededError: ProblemKind(504, "deadline-exceeded", "No answer in time"),
-}
 
 
 class _Application(FastAPI):
@@ -78,7 +48,17 @@ class _Application(FastAPI):
         if keys is not None:
             stack = KeyMiddleware(stack, keys=keys, refuse=_answer_error)
         stack = ServerErrorMiddleware(UnreadBodyMiddleware(stack), handler=_answer_unforeseen)
-        self._outermost = HeadMiddleware(Observation(stack, metrics, request_log))
+        self._outermost = Observation(HeadMiddleware(stack), metrics, request_log)
+        self._needs_key = keys is not None
+        self._describing = threading.Lock()
+
+    def openapi(self) -> dict[str, Any]:
+        """The description of the interface, made when it is first asked for. May be called on any thread."""
+        with self._describing:
+            if self.openapi_schema is None:
+                described = super().openapi()
+                self.openapi_schema = routes.documentation.complete(described, needs_key=self._needs_key)
+            return self.openapi_schema
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -92,24 +72,31 @@ def create_app(
     """Make the application.
 
     Its lifespan finds, opens, checks and warms the models, which raises `StartupError` in one line when it cannot; at
-    its end it finishes what is in flight. `on_death` is called when an engine is lost and the process should be
-    replaced. Requests are logged to `request_log`, if any.
+    its end it finishes what is in flight. `on_death` is called when an engine or a decoder is lost and the process
+    should be replaced. Requests are logged to `request_log`, if any.
 
     Raises:
         StartupError: the file of keys cannot be used.
     """
     metrics = Metrics(build_info())
+    budget = BodyBudget(settings.max_body_memory_bytes)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         opened = await asyncio.to_thread(open_engines, settings)
-        workers = Workers(settings.decode_threads or available_cores(), settings.max_decode_queue_size)
-        pipeline = Pipeline(settings, start_models(opened, settings, metrics, on_death), workers)
+        workers = Workers(
+            settings.decode_threads or available_cores(),
+            settings.max_decode_queue_size,
+            timeout_s=settings.decode_timeout_s,
+        )
+        pipeline = Pipeline(settings, start_models(opened, settings, metrics, on_death), workers, budget)
         pipeline.show(metrics)
         app.state.pipeline = pipeline
+        watch = asyncio.create_task(workers.watch(on_death))
         try:
             yield
         finally:
+            watch.cancel()
             await pipeline.close(settings.shutdown_grace_s)
 
     app = _Application(
@@ -118,8 +105,10 @@ def create_app(
         None if settings.api_keys_file is None else KeyFile(settings.api_keys_file),
         title="Sightline",
         version=VERSION,
-        summary="Digits to /classify, street scenes to /segment.",
-        description=_describe_problems(),
+        summary="Digits to /classify, street scenes to /segment, other servers' clients to /v2.",
+        description=routes.documentation.INTRODUCTION,
+        openapi_tags=routes.documentation.TAGS,
+        separate_input_output_schemas=False,
         lifespan=lifespan,
         routes=[
             *routes.page.router.routes,
@@ -130,12 +119,14 @@ def create_app(
             *routes.open_inference.router.routes,
         ],  # as they are: included, each is found twice
         redirect_slashes=False,
-        docs_url=None,  # FastAPI's own load their scripts from elsewhere
+        openapi_url=None,  # FastAPI's own holds up the event loop while it makes the document
+        docs_url=None,  # and these load their scripts from elsewhere
         redoc_url=None,
     )
     app.state.page = StaticFolder(_PAGE)
     app.state.docs = StaticFolder(_DOCS, routes.docs.POLICY)
     app.state.metrics = metrics
+    app.state.budget = budget
     _answer_errors(app)
     return app
 
@@ -144,6 +135,7 @@ def create_metrics_app(metrics: Metrics) -> FastAPI:
     """What is answered on the second port, if there is one: /metrics, to anyone."""
     app = FastAPI(openapi_url=None, routes=routes.metrics.router.routes, redirect_slashes=False)
     app.state.metrics = metrics
+    app.add_middleware(HeadMiddleware)
     _answer_errors(app)
     return app
 
@@ -161,11 +153,9 @@ def _answer_errors(app: FastAPI) -> None:
 
 def problem(request: Request, kind: ProblemKind, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """An RFC 9457 answer; to a picture, with the time that it took."""
-    body = {"type": PROBLEM_URN + kind.name, "title": kind.title, "status": kind.status, "detail": detail}
-    if request.scope["path"].startswith("/v2"):
-        body["error"] = detail  # what clients of the Open Inference Protocol read
+    body = kind.body(detail, open_inference=request.scope["path"].startswith("/v2"))
     request.state.problem = kind.name
-    response = Response(orjson.dumps(body), kind.status, headers, "application/problem+json")
+    response = Response(orjson.dumps(body), kind.status, headers, MEDIA_TYPE)
     if kind.status == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
     timings: Timings | None = getattr(request.state, "timings", None)
@@ -175,7 +165,7 @@ def problem(request: Request, kind: ProblemKind, detail: str, headers: Mapping[s
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
-    kind = next(PROBLEMS[cls] for cls in type(error).__mro__ if cls in PROBLEMS)
+    kind = kind_of(error)
     # Nothing of a body that stalled will be read, so there is no next request on its connection.
     headers = {"Connection": "close"} if kind.status in {408, 413} else None
     return problem(request, kind, str(error), headers)
@@ -184,20 +174,20 @@ async def _answer_error(request: Request, error: Exception) -> Response:
 async def _answer_invalid_parameter(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     faults = [f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors()]
-    return problem(request, PROBLEMS[errors.InvalidRequestError], "; ".join(faults))
+    return problem(request, kind_of(errors.InvalidRequestError()), "; ".join(faults))
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    status = HTTPStatus(error.status_code)
-    kind = ProblemKind(status.value, status.phrase.lower().replace(" ", "-"), status.phrase)
-    detail = _HTTP_DETAILS.get(status.value, error.detail)
-    return problem(request, kind, detail, error.headers)
+    headers = dict(error.headers or {})
+    if headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"  # see HeadMiddleware
+    detail = _HTTP_DETAILS.get(error.status_code, error.detail)
+    return problem(request, kind_of_status(error.status_code), detail, headers)
 
 
 async def _answer_unforeseen(request: Request, _: Exception) -> Response:
-    kind = ProblemKind(500, "internal-error", "Internal error")
-    return problem(request, kind, "The service failed. The details are in its log.")
+    return problem(request, INTERNAL, INTERNAL_DETAIL)
 
 
 _HANDLERS = (
@@ -209,11 +199,3 @@ _HTTP_DETAILS = {
     404: "There is nothing at this path. See / for what there is.",
     405: "This path does not take that method; the Allow header says which it takes.",
 }
-
-
-def _describe_problems() -> str:
-    rows = "\n".join(f"| {kind.status} | `{PROBLEM_URN}{kind.name}` | {kind.title} |" for kind in PROBLEMS.values())
-    return (
-        "Every error is `application/problem+json` (RFC 9457). Its `type` is stable:\n\n"
-        f"| status | type | meaning |\n|---|---|---|\n{rows}\n"
-    )

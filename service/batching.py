@@ -19,6 +19,9 @@ Out = TypeVar("Out")
 ReleaseReason = Literal["full", "idle", "waited", "closing"]
 """Why a batch was released: no more fit, nothing ran, `max_wait_ms` had passed, or the batcher was closing."""
 
+# Items, and share of a full batch, worth a run of their own. Fewer wait for the end of the event loop's turn, in which
+# more may come: with 32 connections that is when all have been decoded, and the engine would have stood idle meanwhile.
+_WORTH_A_RUN, _SHARE_WORTH_A_RUN = 8, 4
 _STOPPED = "The service stopped before this was answered."
 logger = logging.getLogger(__name__)
 
@@ -31,6 +34,12 @@ class Answer(Generic[Out]):
     queue_s: float
     run_s: float
     batch_size: int
+
+
+class Run(Protocol):
+    """What a run may say of itself: when it ended, by `time.perf_counter`, as soon as it has; None until then."""
+
+    ended_at: float | None
 
 
 class BatchObserver(Protocol):
@@ -102,13 +111,18 @@ class Batcher(Generic[In, Out]):
     """Gathers items that wait at the same time into batches for `run`.
 
     It never waits while `run` is idle and never polls: it blocks for a first item, takes what is queued up to
-    `max_batch_size`, and only where `max_wait_ms` is set waits that long, from the first item, for a batch to fill.
+    `max_batch_size` at the end of the event loop's turn, or sooner where that is enough for a run, and only where
+    `max_wait_ms` is set waits that long, from the first item, for a batch to fill.
 
     `run` gets 1 … `max_batch_size` items and must return as many outputs in the same order. While one batch runs it is
     called for a second, so that it can make that one ready: but only once that batch is full, since one that is not
     may still grow, and not where batches are of one item, which leaves nothing to gather. Batches are answered in the
     order of the calls. What a call raises goes to the items of that batch alone, except `UnavailableError`, by which
     `run` says that it will never answer again: then everything that waits fails too, and so does `healthy`.
+
+    A run made on a thread ends while the event loop is busy with other requests. Where what `run` gives has an
+    `ended_at` (see `Run`), the batcher looks at it whenever enough items have come for a run of their own, and does not
+    let `run` stand idle until the event loop is told.
 
     All methods belong to the event loop that `start` was called on. `clock` counts seconds.
     """
@@ -137,6 +151,7 @@ class Batcher(Generic[In, Out]):
         )  # first in, first out; who leaves is out at once
         self._running: OrderedDict[asyncio.Future[Sequence[Out]], _Batch[In, Out]] = OrderedDict()
         self._max_running = 1 if max_batch_size == 1 else 2
+        self._worth_a_run = min(max_batch_size, max(_WORTH_A_RUN, max_batch_size // _SHARE_WORTH_A_RUN))
         self._last_end = 0.0
         self._change = asyncio.Event()
         self._idle = asyncio.Event()
@@ -210,6 +225,8 @@ class Batcher(Generic[In, Out]):
         entries: list[_Entry[In, Out]] = [_Entry(item, loop.create_future(), now, now + timeout_s) for item in items]
         self._queue.update(dict.fromkeys(entries))
         self._change.set()
+        if len(self._queue) >= self._worth_a_run:
+            self._release_due()
         deadline = loop.call_later(timeout_s, _expire, entries)
         try:
             return [await entry.future for entry in entries]
@@ -245,25 +262,29 @@ class Batcher(Generic[In, Out]):
     async def _form_batches(self) -> None:
         while self._lost is None:
             self._change.clear()
-            wait_s = self._seconds_until_due()
-            if wait_s == 0:
-                reason = self._release_reason()
-                if batch := self._take_batch():
-                    self._observer.released(len(batch), reason)
-                    self._start_run(batch)
-                continue
+            wait_s = self._release_due()
             if not self._queue and not self._running:
                 self._idle.set()
             await self._wait_for_change(wait_s)
         raise self._lost
 
+    def _release_due(self) -> float | None:
+        """Hand over what is due, and say how long until more is; None: when something changes."""
+        while (wait_s := self._seconds_until_due()) == 0:
+            reason = self._release_reason()
+            if batch := self._take_batch():
+                self._observer.released(len(batch), reason)
+                self._start_run(batch)
+        return wait_s
+
     def _seconds_until_due(self) -> float | None:
         """How long to wait before a batch is taken from the queue; None: until something changes."""
-        if not self._queue or len(self._running) == self._max_running:
+        running = sum(_ended_at(future) is None for future in self._running)
+        if not self._queue or running >= self._max_running:
             return None
         if len(self._queue) >= self.max_batch_size:
             return 0
-        if self._running:
+        if running:
             return None
         if not self._max_wait_s or self._closing:
             return 0
@@ -311,7 +332,7 @@ class Batcher(Generic[In, Out]):
 
     def _on_run_end(self, future: "asyncio.Future[Sequence[Out]]") -> None:
         batch = self._running.pop(future)
-        started_at, self._last_end = max(batch.handed_at, self._last_end), self._clock()
+        started_at, self._last_end = max(batch.handed_at, self._last_end), _ended_at(future) or self._clock()
         self._change.set()
         try:
             outputs = self._outputs(future, len(batch.entries))
@@ -352,6 +373,12 @@ class Batcher(Generic[In, Out]):
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("the batch loop ended", exc_info=None if isinstance(error, UnavailableError) else error)
             self._on_death()
+
+
+def _ended_at(run: object) -> float | None:
+    """See `Run`; None for one that does not say."""
+    ended_at: float | None = getattr(run, "ended_at", None)
+    return ended_at
 
 
 def _expire(entries: Iterable[_Entry[In, Out]]) -> None:

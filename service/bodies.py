@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Self
+from io import SEEK_END, BytesIO
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,14 +18,18 @@ _SMALL_BODY_BYTES, _SMALL_BODY_S = 1 << 16, 0.1
 
 
 class BodyBudget:
-    """Bytes of request bodies that may be in memory at once, over all requests."""
+    """Bytes of request bodies that may be in memory at once, over all requests, and of answers that nobody reads."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.used_bytes = 0
 
+    def count_unread(self, change: int) -> None:
+        """Answers that clients have not read are there, whether or not there is room: bodies have to wait for it."""
+        self.used_bytes += change
+
     def hold(self) -> "BodyHold":
-        """One request's share, a context in which it grows as its body arrives, and at whose end it is given back."""
+        """One request's share, which grows as its body arrives, until it is given back."""
         return BodyHold(self)
 
 
@@ -36,10 +40,8 @@ class BodyHold:
         self._budget = budget
         self.held_bytes = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def give_back(self) -> None:
+        """The body is not needed any more. Idempotent."""
         self._budget.used_bytes -= self.held_bytes
         self.held_bytes = 0
 
@@ -52,7 +54,9 @@ class BodyHold:
             OverloadedError: the budget is used up.
         """
         if self._budget.used_bytes + count > self._budget.max_bytes:
-            raise OverloadedError("Too many bytes of other requests are in memory. Try again in a moment.")
+            raise OverloadedError(
+                "Too many bytes of other requests, and of their answers, are in memory. Try again in a moment."
+            )
         self._budget.used_bytes += count
         self.held_bytes += count
 
@@ -66,13 +70,12 @@ async def read_body(headers: Headers, receive: Receive, *, max_bytes: int, hold:
         OverloadedError: `hold` has no room for more.
         ClientLeftError: the connection ended before the body did.
     """
-    too_large = BodyTooLargeError(f"The body is larger than the limit of {max_bytes} bytes.")
     length = headers.get("content-length")
     if length is not None:
         if not (length.isascii() and length.isdigit()):
             raise MalformedRequestError("Content-Length is not a number.")
         if len(length) > 18 or int(length) > max_bytes:
-            raise too_large
+            raise _too_large(max_bytes)
     size = 0
     more = True
     while more:
@@ -84,9 +87,26 @@ async def read_body(headers: Headers, receive: Receive, *, max_bytes: int, hold:
         if chunk:
             size += len(chunk)
             if size > max_bytes:
-                raise too_large
+                raise _too_large(max_bytes)
             hold.add(len(chunk))
             yield chunk
+
+
+def _too_large(max_bytes: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"The body is larger than the limit of {max_bytes} bytes.")
+
+
+async def gather(chunks: AsyncIterator[bytes]) -> bytes:
+    """A body's chunks as one.
+
+    They are not kept until the last has come: among those of others they would leave holes in the heap that what is
+    made of them does not fit into, and all bodies together would take twice what they count for.
+    """
+    whole = BytesIO(await anext(chunks, b""))  # which hands out its own bytes in the end, and no copy
+    whole.seek(0, SEEK_END)
+    async for chunk in chunks:
+        whole.write(chunk)
+    return whole.getvalue()
 
 
 class UnreadBodyMiddleware:
@@ -138,7 +158,14 @@ class HeadMiddleware:
         async def send_head(message: Message) -> None:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
-        await self.app({**scope, "method": "GET"}, receive, send_head)
+        # A copy, for the server must know HEAD when it frames the answer; what is outside of this sees what is inside.
+        scope.setdefault("state", {})
+        as_get = {**scope, "method": "GET"}
+        try:
+            await self.app(as_get, receive, send_head)
+        finally:
+            if (route := as_get.get("route")) is not None:
+                scope["route"] = route
 
 
 class _Body:

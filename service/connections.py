@@ -18,16 +18,55 @@ MAX_HEAD_S = 20.0
 MAX_PIPELINED = 100
 """Requests that a client may send ahead of their answers."""
 _LEAST_READ_BYTES = 65_536  # of an answer, in each timeout; slower is as good as not at all
+_LEAST_READ_PART = 30  # of it, so that a large answer is not kept for hours
+_NO_HTTP = (
+    b'{"type":"urn:sightline:problem:malformed-request","title":"The request cannot be parsed","status":400,'
+    b'"detail":"This is not valid HTTP."}'
+)
 
 
 class _TooManyPipelinedError(Exception):
     pass
 
 
+class AnswerTransport:
+    """A transport for answers: uvicorn writes a head and a body, and this lets both leave in one call of the system.
+
+    Which spares the client from waking up twice, too.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Keep a head until the next write, and write what else comes."""
+        if self._head is not None:
+            head, self._head = self._head, None
+            self._transport.writelines((head, data))
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100 "):
+            self._head = data
+        else:
+            self._transport.write(data)
+
+    def flush(self) -> None:
+        """Write a head that nothing followed."""
+        if self._head is not None:
+            head, self._head = self._head, None
+            self._transport.write(head)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.flush()
+        self._transport.close()
+
+
 class Connection(HttpToolsProtocol):
     """uvicorn's protocol, bounded."""
 
     unread_answer_timeout_s: float
+    on_unread: Callable[[int], None]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -37,10 +76,13 @@ class Connection(HttpToolsProtocol):
         self._bytes_beside_body = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
+        self._least_read = 0
+        self._unread_counted = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection without a byte is closed like one that is idle between requests."""
         super().connection_made(transport)
+        self._answers = AnswerTransport(transport)
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -49,6 +91,7 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._unread_timer is not None:
             self._unread_timer.cancel()
+        self._count_unread(0)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -70,6 +113,15 @@ class Connection(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words, in plain text
+        """What is no HTTP is refused in the form of every other refusal; nothing of it is repeated."""
+        head = (
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n"
+            b"content-length: %d\r\nconnection: close\r\n\r\n" % len(_NO_HTTP)
+        )
+        self.transport.write(head + _NO_HTTP)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """A request's first byte."""
@@ -93,9 +145,11 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._stop_head_timer()
         super().on_headers_complete()
+        self.cycle.transport = self._answers  # type: ignore[assignment]
 
     def on_response_complete(self) -> None:
         """What is left of the last answer on a connection is flushed, but not for ever."""
+        self._answers.flush()
         super().on_response_complete()
         if self.transport.is_closing():
             self._watch_reader()
@@ -103,7 +157,15 @@ class Connection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""
         super().pause_writing()
+        if self.cycle is not None and self.cycle.scope["method"] == "POST":
+            # What is got is there once, for all, and without a key: it must not take the room of those who have one.
+            self._count_unread(self.transport.get_write_buffer_size())
         self._watch_reader()
+
+    def resume_writing(self) -> None:
+        """It has read nearly all."""
+        super().resume_writing()
+        self._count_unread(0)
 
     def timeout_keep_alive_handler(self) -> None:
         """To close would wait until all is read."""
@@ -114,15 +176,23 @@ class Connection(HttpToolsProtocol):
     def _watch_reader(self) -> None:
         unread = self.transport.get_write_buffer_size()
         if self._unread_timer is None and unread:
+            self._least_read = max(_LEAST_READ_BYTES, unread // _LEAST_READ_PART)
             self._unread_timer = self.loop.call_later(self.unread_answer_timeout_s, self._check_reader, unread)
 
     def _check_reader(self, unread_before: int) -> None:
         self._unread_timer = None
         unread = self.transport.get_write_buffer_size()
-        if unread and unread > unread_before - _LEAST_READ_BYTES:
+        if unread and unread > unread_before - self._least_read:
             self.transport.abort()
-        else:
-            self._watch_reader()
+        elif unread:
+            if self._unread_counted:
+                self._count_unread(unread)
+            self._unread_timer = self.loop.call_later(self.unread_answer_timeout_s, self._check_reader, unread)
+
+    def _count_unread(self, unread: int) -> None:
+        if unread != self._unread_counted:
+            self.on_unread(unread - self._unread_counted)
+            self._unread_counted = unread
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
@@ -130,6 +200,16 @@ class Connection(HttpToolsProtocol):
             self._head_timer = None
 
 
-def bounded(unread_answer_timeout_s: float) -> Callable[..., asyncio.Protocol]:
-    """The protocol with that setting, for uvicorn's `http`."""
-    return type("Connection", (Connection,), {"unread_answer_timeout_s": unread_answer_timeout_s})
+def bounded(
+    unread_answer_timeout_s: float, on_unread: Callable[[int], None] = lambda _: None
+) -> Callable[..., asyncio.Protocol]:
+    """The protocol with that setting, for uvicorn's `http`.
+
+    `on_unread` is told by how many bytes what clients have not read of their answers grows or, if negative, shrinks;
+    what a system's buffers take is not counted.
+    """
+    return type(
+        "Connection",
+        (Connection,),
+        {"unread_answer_timeout_s": unread_answer_timeout_s, "on_unread": staticmethod(on_unread)},
+    )

@@ -3,6 +3,10 @@
 Every call of the session happens on that thread, one after the other, so nothing here needs a lock and a GPU's context
 has one owner. The event loop gathers a batch, hands it over and is woken once when it is answered; a batch that is
 handed over while another runs is begun the moment that one ends, without the event loop being asked.
+
+The way of a batch through `OnnxEngine`: `run` puts its pictures into one array, on the caller's thread, and queues
+`_answer`, which on the engine's thread calls the session, by way of a device's buffers or not, and checks what it said.
+`warm` sends blank pictures the same way.
 """
 
 import logging
@@ -19,20 +23,29 @@ from service.artifacts import Artifact
 from service.bindings import BoundRuns
 from service.engine_thread import EngineThread
 from service.errors import InferenceError, StartupError, UnavailableError
+from service.graph import INPUT_NAME, OUTPUT_NAMES, check_graph, check_outputs, shapes
 from service.manifest import Manifest
-from service.providers import DEVICES, CudaOptions, Provider, first_line, open_session, options_of
+from service.providers import (
+    DEVICES,
+    CudaOptions,
+    Provider,
+    first_line,
+    open_session,
+    options_of,
+    why_a_run_failed,
+)
 
-INPUT_NAME = "images"
-OUTPUT_NAMES = {"classification": "probabilities", "segmentation": "labels"}
-_OUTPUT_TYPES = {"classification": "tensor(float)", "segmentation": "tensor(uint8)"}
-
-# After one of these every later call in the process fails too. Not so out of memory: a smaller batch may fit.
+# After one of these every later call in the process fails too. Not so out of memory: a smaller batch may fit. Nor code
+# that is missing for the card, which the first run finds, and which `why_a_run_failed` explains.
 _LOST_CONTEXT = re.compile(
-    r"(CUDA|CUDNN|CUBLAS)\w* (failure|error)(?!.*(out of memory|ALLOC(ATION)?_FAILED))", re.IGNORECASE | re.DOTALL
+    r"(CUDA|CUDNN|CUBLAS)\w* (failure|error)(?!.*(out of memory|ALLOC(ATION)?_FAILED|NoKernelImage))",
+    re.IGNORECASE | re.DOTALL,
 )
 
 RUN_TIMEOUT_S = 60.0
 """A run that takes longer hangs; no run of a network that anyone waits for comes near."""
+FIRST_RUN_TIMEOUT_S = 300.0
+"""The same for the first run of a batch size, in which libraries are loaded and kernels searched for or compiled."""
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +105,7 @@ class OnnxEngine:
         intra_op_threads: int = 0,
         cuda: CudaOptions | None = None,
         run_timeout_s: float = RUN_TIMEOUT_S,
+        first_run_timeout_s: float = FIRST_RUN_TIMEOUT_S,
     ) -> None:
         """Open the file on `provider` and check that its graph has the shapes its manifest states. Blocks.
 
@@ -103,6 +117,7 @@ class OnnxEngine:
         self.batch_sizes = _batch_sizes(provider, max_batch_size)
         self._path = artifact.path
         self._run_timeout_s = run_timeout_s
+        self._first_run_timeout_s = first_run_timeout_s
         self._thread = EngineThread(f"engine-{artifact.manifest.name}")
         try:
             self._session: ort.InferenceSession = self._thread.submit(
@@ -117,18 +132,18 @@ class OnnxEngine:
 
     def warm(self) -> None:
         """See `Engine.warm`."""
-        blank = np.zeros(_shapes(self.manifest)[0], np.uint8)
+        blank = np.zeros(shapes(self.manifest)[0], np.uint8)
         for size in self.batch_sizes:
             run = self._thread.submit(partial(self._answer, self._gather([blank] * size), size))
             try:
-                run.result(self._run_timeout_s)
+                run.result(self._first_run_timeout_s)
             except TimeoutError as error:
                 raise StartupError(
-                    f"{self._path}: a first run of {size} has not ended in {self._run_timeout_s:g} s "
-                    "(SIGHTLINE_RUN_TIMEOUT_S)"
+                    f"{self._path}: a first run of {size} has not ended in {self._first_run_timeout_s:g} s "
+                    "(SIGHTLINE_FIRST_RUN_TIMEOUT_S)"
                 ) from error
             except (InferenceError, UnavailableError) as error:
-                reason = first_line(error.__cause__ or error)
+                reason = why_a_run_failed(error.__cause__ or error)
                 raise StartupError(f"{self._path}: a first run of {size} failed: {reason}") from error
 
     def run(self, pictures: Sequence[NDArray[np.uint8]]) -> Awaitable[Sequence[NDArray[Any]]]:
@@ -146,7 +161,7 @@ class OnnxEngine:
         device = DEVICES[self.provider]
         if device is None:
             return self._run_in_place
-        picture, answer = _shapes(self.manifest)
+        picture, answer = shapes(self.manifest)
         try:
             return BoundRuns(self._session, device, self.batch_sizes, picture=picture, answer=answer)
         except Exception as error:
@@ -176,62 +191,8 @@ class OnnxEngine:
                 logger.exception("%s: CUDA is lost to this process", self._path)
                 raise UnavailableError("The service lost its GPU and is being restarted.") from error
             raise InferenceError("The network failed on this picture, or on one that ran beside it.") from error
-        _check_outputs(outputs, len(images), self.manifest)
+        check_outputs(outputs, len(images), self.manifest)
         return list(outputs[:count])
-
-
-def check_graph(artifact: Artifact, session: ort.InferenceSession) -> None:
-    """Check that a graph has the one input and the one output that its manifest promises.
-
-    Raises:
-        StartupError: it has not; the message names the file and what was found.
-    """
-    manifest = artifact.manifest
-    picture, answer = _shapes(manifest)
-    for kind, nodes, name, type_, shape in (
-        ("input", session.get_inputs(), INPUT_NAME, "tensor(uint8)", picture),
-        ("output", session.get_outputs(), OUTPUT_NAMES[manifest.task], _OUTPUT_TYPES[manifest.task], answer),
-    ):
-        if [node.name for node in nodes] != [name]:
-            found = f"called {', '.join(repr(node.name) for node in nodes)}, not {name!r}"
-        elif nodes[0].type != type_:
-            found = f"{nodes[0].type}, not {type_}"
-        elif not _shape_fits(nodes[0].shape, shape):
-            found = f"of shape {nodes[0].shape}, not N×{'×'.join(map(str, shape))} with any N"
-        else:
-            continue
-        raise StartupError(f"{artifact.path}: its {kind} is {found}")
-
-
-def _shapes(manifest: Manifest) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """What the network takes and what it answers, for one picture."""
-    size = manifest.input
-    answer = (len(manifest.classes),) if manifest.task == "classification" else (size.height, size.width)
-    return (size.height, size.width, size.channels), answer
-
-
-def _shape_fits(found: Sequence[int | str | None], expected: tuple[int, ...]) -> bool:
-    """Whether the batch is dynamic and the rest as expected. A symbol is settled by `warm`, which sees real outputs."""
-    return (
-        len(found) == 1 + len(expected)
-        and not isinstance(found[0], int)
-        and all(not isinstance(d, int) or d == e for d, e in zip(found[1:], expected, strict=True))
-    )
-
-
-def _check_outputs(outputs: NDArray[Any], count: int, manifest: Manifest) -> None:
-    """Nothing but a sound answer leaves the engine: NaN must never become a 200."""
-    sound = outputs.shape == (count, *_shapes(manifest)[1])
-    if manifest.task == "classification":
-        sound = sound and outputs.dtype == np.float32
-        if sound and not (np.isfinite(outputs).all() and outputs.min() >= 0 and outputs.max() <= 1.001):
-            raise InferenceError("The network answered with something that is no probability.")
-    else:
-        sound = sound and outputs.dtype == np.uint8
-        if sound and int(outputs.max()) >= len(manifest.classes):
-            raise InferenceError("The network answered with a class that it does not have.")
-    if not sound:
-        raise InferenceError(f"The network answered with {outputs.dtype} {outputs.shape}.")
 
 
 def _batch_sizes(provider: Provider, max_batch_size: int) -> tuple[int, ...]:

@@ -16,6 +16,15 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
+class EngineRun(asyncio.Future[T]):
+    """A call's outcome for the event loop; and `ended_at`, the `time.perf_counter` when the call had ended.
+
+    The thread writes that down at once, while the event loop may still be busy with something else.
+    """
+
+    ended_at: float | None = None
+
+
 class EngineThread:
     """One thread that makes the calls it is given, in order.
 
@@ -40,14 +49,14 @@ class EngineThread:
         self._calls.put(make)
         return future
 
-    def answer(self, call: Callable[[], T], timeout_s: float) -> asyncio.Future[T]:
+    def answer(self, call: Callable[[], T], timeout_s: float) -> EngineRun[T]:
         """Like `submit`, for the running event loop, at a fraction of what `asyncio.wrap_future` costs.
 
         A call that has taken longer than `timeout_s` since it began is taken to hang: a thread cannot be ended, so its
         future fails with `UnavailableError`, and whoever waits for it must give the process up.
         """
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
+        future: EngineRun[T] = EngineRun(loop=loop)
         began_at: float | None = None
         timer: asyncio.TimerHandle
 
@@ -61,6 +70,7 @@ class EngineThread:
                 outcome = call()
             except BaseException as failure:  # noqa: BLE001 - it is the caller's
                 error = failure
+            future.ended_at = time.perf_counter()
             with suppress(RuntimeError):  # the loop has been closed: nobody waits
                 loop.call_soon_threadsafe(_settle, future, outcome, error)
 

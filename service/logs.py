@@ -4,6 +4,7 @@ Whoever reads the standard error may stop reading. Then lines are dropped and co
 request is answered later because of its line in the log.
 """
 
+import json
 import logging
 import os
 import select
@@ -118,9 +119,13 @@ class Formatter(Protocol):
 
 
 def json_line(level: str, event: str, fields: Mapping[str, Any]) -> bytes:
-    """One JSON object."""
-    head = {"time": datetime.now(UTC), "level": level, "event": event}
-    return orjson.dumps({**head, **fields}, str, _OPTIONS)
+    """One JSON object. What JSON cannot say of a field is replaced, and the line written all the same."""
+    line = {"time": datetime.now(UTC), "level": level, "event": event, **fields}
+    try:
+        return orjson.dumps(line, str, _OPTIONS)
+    except orjson.JSONEncodeError:  # half a surrogate pair, from bytes that were no UTF-8; or a number beyond 64 bits
+        line["time"] = line["time"].isoformat().replace("+00:00", "Z")
+        return json.dumps(line, default=str, ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
 def text_line(level: str, event: str, fields: Mapping[str, Any], *, color: bool = False) -> bytes:

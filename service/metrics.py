@@ -138,8 +138,8 @@ class Metrics:
         self._ready = gauge("ready", "1 when pictures are answered, as /readyz says, else 0.")
         self._in_flight = gauge("requests_in_flight", "Requests for a picture's answer that are being worked on.")
         self._decode_pending = gauge("decode_pending", "Calls that run on, or wait for, the decode threads.")
-        self._body_bytes = gauge("body_memory_bytes", "Bytes of request bodies in memory.")
-        self._body_limit = gauge("body_memory_limit_bytes", "Bytes of request bodies that may be in memory before 503.")
+        self._body_bytes = gauge("body_memory_bytes", "Bytes of request bodies, and of answers not read, in memory.")
+        self._body_limit = gauge("body_memory_limit_bytes", "How many of those may be in memory before 503.")
 
     def add_model(
         self, model: str, *, task: str, version: str, precision: str, provider: str, queue_limit: int

@@ -189,6 +189,7 @@ def _open_on(provider: Provider, files: ModelFiles, settings: Settings) -> Engin
             max_arena_bytes=settings.cuda_max_arena_bytes,
         ),
         run_timeout_s=settings.run_timeout_s,
+        first_run_timeout_s=settings.first_run_timeout_s,
     )
     try:
         engine.warm()

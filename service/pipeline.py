@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -81,20 +82,50 @@ class Job:
         return self.uploads[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Admitting:
+    """See `Pipeline.admit`. A generator would cost each small picture several times as much."""
+
+    admission: Admission
+    asked_s: float | None
+    body_timeout_s: float
+
+    async def __aenter__(self) -> Admission:
+        life, asked_s = self.admission.life, self.asked_s
+        await life.__aenter__()
+        if asked_s is not None:
+            life.cap(asked_s, DeadlineExceededError(f"No answer within the {asked_s:g} s that you asked for."))
+        late = BodyTimeoutError(f"The body did not arrive within {self.body_timeout_s:g} s.")
+        life.limit(self.body_timeout_s, late)
+        return self.admission
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.admission.hold.give_back()
+        await self.admission.life.__aexit__(kind, error, traceback)
+
+
 class Pipeline:
     """What every request shares: the models, the threads, the budget and the count of those in flight."""
 
-    def __init__(self, settings: Settings, models: Models, workers: Workers) -> None:
+    def __init__(self, settings: Settings, models: Models, workers: Workers, budget: BodyBudget) -> None:
         self.models = models
         self.in_flight = InFlight()
         self._settings = settings
+        self._limits = settings.picture_limits
         self._workers = workers
-        self._budget = BodyBudget(settings.max_body_memory_bytes)
+        self._budget = budget
 
     @property
     def ready(self) -> bool:
         """Whether pictures are answered. A full queue does not change that: saturated is not dead."""
-        return self.models.healthy and not self.in_flight.draining
+        return self.models.healthy and self.accepting
+
+    @property
+    def accepting(self) -> bool:
+        """Whether pictures are taken at all, for whichever model."""
+        return self._workers.healthy and not self.in_flight.draining
 
     @property
     def max_pictures(self) -> int:
@@ -125,8 +156,7 @@ class Pipeline:
             with admission.model.batcher.reserve(len(uploads)) as places:
                 yield Job(admission.model, uploads, timings, admission.life, places)
 
-    @asynccontextmanager
-    async def admit(self, request: Request, model: Model, timings: Timings) -> AsyncIterator[Admission]:
+    def admit(self, request: Request, model: Model, timings: Timings) -> "Admitting":
         """Let a request in, and keep its deadlines until the block ends: that of its body, until `body_arrived`.
 
         Whether there is room is asked before the body is read, so that under load a refusal costs nothing.
@@ -139,16 +169,10 @@ class Pipeline:
         timings.model = model.manifest.name
         model.batcher.check_room()
         self._workers.check_room()
-        with self._budget.hold() as hold:
-            async with self.in_flight.request() as life:
-                if asked_s is not None:
-                    life.cap(asked_s, DeadlineExceededError(f"No answer within the {asked_s:g} s that you asked for."))
-                life.limit(
-                    settings.body_timeout_s,
-                    BodyTimeoutError(f"The body did not arrive within {settings.body_timeout_s:g} s."),
-                )
-                body = read_body(request.headers, request.receive, max_bytes=settings.max_body_bytes, hold=hold)
-                yield Admission(model, request.headers, body, hold, timings, life)
+        life, hold = self.in_flight.request(), self._budget.hold()
+        body = read_body(request.headers, request.receive, max_bytes=settings.max_body_bytes, hold=hold)
+        admission = Admission(model, request.headers, body, hold, timings, life)
+        return Admitting(admission, asked_s, settings.body_timeout_s)
 
     def body_arrived(self, request: Request, admission: Admission) -> None:
         """From here on the request has the time to be answered, and ends when its client leaves."""
@@ -172,7 +196,7 @@ class Pipeline:
             OverloadedError: too many pictures wait to be decoded.
         """
         with job.timings.measure("decode"):
-            return await prepare_uploads(job.uploads, job.manifest, self._settings.picture_limits, self._workers)
+            return await prepare_uploads(job.uploads, job.manifest, self._limits, self._workers)
 
     async def infer(self, job: Job, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[Any]]:
         """The network's output for each picture; see `Engine.run` for what both are.
@@ -220,7 +244,7 @@ class Pipeline:
 
     def decode(self, upload: Upload) -> Image.Image:
         """The upright picture once more: held through the queue, large ones would fill the memory."""
-        return decode(upload.data, self._settings.picture_limits)
+        return decode(upload.data, self._limits)
 
     def show(self, metrics: Metrics) -> None:
         """Let `metrics` look at what there is room for, whenever they are asked for."""

@@ -1,15 +1,14 @@
 """From encoded pictures to what a network takes: where it stands when that is quick, else in threads."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from PIL import Image
 
 from service.errors import SightlineError
-from service.images import PictureLimits, Prepared, decode, prepare
+from service.images import Header, PictureLimits, Prepared, decode, prepare
 from service.images.decoding import check_header, decode_reduced
 from service.images.digit_rendering import mnist_box
 from service.manifest import Manifest
@@ -34,40 +33,50 @@ async def prepare_uploads(
         OverloadedError: too many pictures wait to be decoded.
     """
     if sum(len(upload.data) for upload in uploads) <= _INLINE_BYTES:
-        costs = _check_headers(uploads, manifest, limits)
+        headers = _check_headers(uploads, limits)
+        costs = _costs(uploads, headers, manifest)
         if sum(costs) <= _INLINE_PIXELS:
-            prepared = _prepare_here(uploads, manifest, limits)
+            prepared = _prepare_here(uploads, headers, manifest, limits)
             if prepared is not None:
                 return prepared
     elif len(uploads) == 1:
         costs = [_WORTH_A_HOP]  # decoding it begins with its header
     else:
         workers.check_room()
-        (costs,) = await workers.run_all([partial(_check_headers, uploads, manifest, limits)])
+        (headers,) = await workers.run_all([partial(_check_headers, uploads, limits)])
+        costs = _costs(uploads, headers, manifest)
     groups = _groups(costs)
     workers.check_room(len(groups))
     calls = [partial(_prepare_group, uploads, group, manifest, limits) for group in groups]
     return [each for group in await workers.run_all(calls) for each in group]
 
 
-def _check_headers(uploads: Sequence[Upload], manifest: Manifest, limits: PictureLimits) -> list[int]:
+def _check_headers(uploads: Sequence[Upload], limits: PictureLimits) -> list[Header]:
+    headers = []
+    for index, upload in enumerate(uploads):
+        with _Naming(uploads, index):
+            headers.append(check_header(upload.data, limits))
+    return headers
+
+
+def _costs(uploads: Sequence[Upload], headers: Sequence[Header], manifest: Manifest) -> list[int]:
     """For each picture the pixels to decode, or, for what has to be looked at longer, enough to be worth a hop."""
     size = (manifest.input.width, manifest.input.height)
     costs = []
-    for index, upload in enumerate(uploads):
-        with _naming(uploads, index):
-            header = check_header(upload.data, limits)
+    for upload, header in zip(uploads, headers, strict=True):
         as_it_is = (header.width, header.height) == size and len(upload.data) <= _INLINE_BYTES
         costs.append(header.pixels if as_it_is else max(header.pixels, _WORTH_A_HOP))
     return costs
 
 
-def _prepare_here(uploads: Sequence[Upload], manifest: Manifest, limits: PictureLimits) -> list[Prepared] | None:
+def _prepare_here(
+    uploads: Sequence[Upload], headers: Sequence[Header], manifest: Manifest, limits: PictureLimits
+) -> list[Prepared] | None:
     """Prepare pictures that are in the network's form already; None when one turns out not to be."""
     prepared = []
-    for index, upload in enumerate(uploads):
-        with _naming(uploads, index):
-            each = _as_it_is(decode(upload.data, limits), manifest)
+    for index, (upload, header) in enumerate(zip(uploads, headers, strict=True)):
+        with _Naming(uploads, index):
+            each = _as_it_is(decode(upload.data, limits, header), manifest)
         if each is None:
             return None
         prepared.append(each)
@@ -96,7 +105,7 @@ def _prepare_group(
 ) -> list[Prepared]:
     prepared = []
     for index in group:
-        with _naming(uploads, index):
+        with _Naming(uploads, index):
             prepared.append(_prepare(uploads[index], manifest, limits))
     return prepared
 
@@ -125,14 +134,18 @@ def _groups(costs: Sequence[int]) -> list[range]:
     return groups
 
 
-@contextmanager
-def _naming(uploads: Sequence[Upload], index: int) -> Iterator[None]:
-    """An error about one picture of several says which one."""
-    try:
-        yield
-    except SightlineError as error:
-        if len(uploads) == 1:
-            raise
-        filename = uploads[index].filename
+@dataclass(frozen=True, slots=True)
+class _Naming:
+    """A context in which an error about one picture of several says which one. As a generator it would cost more."""
+
+    uploads: Sequence[Upload]
+    index: int
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if not isinstance(error, SightlineError) or len(self.uploads) == 1:
+            return
+        filename = self.uploads[self.index].filename
         name = f" ({filename[:100]!r})" if filename else ""
-        raise type(error)(f"Picture {index + 1} of {len(uploads)}{name}: {error}") from error
+        raise type(error)(f"Picture {self.index + 1} of {len(self.uploads)}{name}: {error}") from error

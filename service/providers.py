@@ -9,6 +9,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ _ARENA_GROWTH = {"as-requested": "kSameAsRequested", "doubling": "kNextPowerOfTw
 # Operators that compute shapes, and those that CUDA has no kernel for: which of the two keeps a node off it.
 _SHAPE_OPERATORS = {"Shape", "Size", "Gather", "Unsqueeze", "Squeeze", "Concat", "Slice", "Range", "Cast", "Mul", "Add"}
 _MAX_NAMED = 5
+_PLACE_IN_SOURCE = re.compile(r"^/\S*/cuda_call\.cc:\d+ .*?(?=\b(?:CUDA|CUDNN|CUBLAS)\w* (?:failure|error))")
 logger = logging.getLogger(__name__)
 
 
@@ -43,7 +45,7 @@ class CudaOptions:
     """What a deployment may choose of onnxruntime's CUDA provider; `Settings` gives the reasons.
 
     `max_arena_bytes` bounds the memory that one session's arena takes for weights and activations, not what cuDNN,
-    cuBLAS and the context take beside it.
+    cuBLAS and the context take beside it; None leaves onnxruntime's own `gpu_mem_limit`, the largest number there is.
     """
 
     conv_search: ConvSearch = "heuristic"
@@ -129,7 +131,8 @@ def _open_on_cuda(path: Path, cuda: CudaOptions) -> ort.InferenceSession:
     options.intra_op_num_threads = 1  # every node is on the GPU; the default would start and pin a thread for each core
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
-        # Without enable_fallback=0 a provider that fails to start is replaced by the CPU's.
+        # Without enable_fallback=0 a provider that fails to start is replaced by the CPU's; one whose library cannot be
+        # loaded is left out even so, which `check_placement` finds.
         with _quiet():
             session = ort.InferenceSession(path, options, providers=[(_CUDA, cuda.for_provider())], enable_fallback=0)
     except Exception as error:
@@ -174,7 +177,10 @@ def check_placement(path: Path, session: Any) -> None:
 
 
 def placement(session: Any) -> list[tuple[str, Any]]:
-    """Every node of a session that records them, after optimisation, with the provider that it was placed on.
+    """Every node of a session that records them, with the provider that it was placed on.
+
+    Nodes are as onnxruntime places them: after its basic optimisations (constants folded, what does nothing removed)
+    and before the provider's own fuse some into one, which stays where its parts were.
 
     Raises:
         ProviderError: there is no record.
@@ -198,6 +204,17 @@ def _why_elsewhere(operators: set[str]) -> str:
     )
 
 
+def why_a_run_failed(error: BaseException) -> str:
+    """What onnxruntime says of a run that failed, in one line, and the cure where there is one that we know."""
+    reason = first_line(error)
+    if "NoKernelImage" in reason:
+        reason += (
+            ". This build of onnxruntime has no code for the GPU's generation (docs/gpu.md lists what each build has): "
+            "take the build for CUDA 12 (VARIANT=cuda12), another card, or SIGHTLINE_PROVIDER=cpu"
+        )
+    return reason
+
+
 def available_cores() -> int:
     """CPU cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on Windows and macOS
@@ -211,8 +228,12 @@ def onnxruntime_version() -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, which for onnxruntime is followed by a C++ stack."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    """The first line of an error's text, which for onnxruntime is followed by a C++ stack.
+
+    Where a call of CUDA's failed the line begins with where in onnxruntime's source, twice, which is left out.
+    """
+    line = str(error).strip().partition("\n")[0] or type(error).__name__
+    return _PLACE_IN_SOURCE.sub("", line)
 
 
 def _options() -> ort.SessionOptions:

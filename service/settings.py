@@ -76,8 +76,9 @@ class Settings(BaseSettings):
     cuda_max_arena_bytes: int | None = Field(
         default=None,
         ge=1,
-        description="Memory on the GPU for the weights and activations of each model; unset: as much as there is. Set "
-        "it where others use the GPU too; cuDNN, cuBLAS and the context take some hundred megabytes beside it.",
+        description="Memory on the GPU for the weights and activations of each model; unset: no limit, since what is "
+        "taken is taken while warming, and a model that does not fit should say so then. Set it where others use the "
+        "GPU too; cuDNN, cuBLAS and the context take some hundred megabytes beside it.",
     )
     cuda_arena_growth: Literal["as-requested", "doubling"] = Field(
         default="as-requested",
@@ -90,13 +91,22 @@ class Settings(BaseSettings):
         description="Time for one run of a network. A longer one hangs: the process says so, answers 503 and ends with "
         "1, for its supervisor to start it anew.",
     )
+    first_run_timeout_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="The same for the first run of each batch size, before the service is ready: in it "
+        "libraries are loaded, convolutions searched for and, by cuDNN, some kernels compiled. It ends the start.",
+    )
     models_dir: Path = Field(default=REPOSITORY / "models", description="Folder of NAME.PRECISION.onnx files.")
     classify_model: str = Field(default="digits", description="Model that answers /classify when no ?model= is given.")
     segment_model: str = Field(default="streets", description="Model that answers /segment when no ?model= is given.")
 
     max_body_bytes: int = Field(default=10_000_000, ge=1, description="Largest request body.")
     max_body_memory_bytes: int = Field(
-        default=256_000_000, ge=1, description="Bytes of request bodies in memory at once, over all requests."
+        default=256_000_000,
+        ge=1,
+        description="Bytes in memory at once of request bodies, and of answers that clients have not read, over all "
+        "requests.",
     )
     max_pictures_per_request: int = Field(default=32, ge=1, description="Pictures in one request.")
     max_pixels: int = Field(default=25_000_000, ge=4, description="Pixels in one picture, as its header says.")
@@ -108,7 +118,8 @@ class Settings(BaseSettings):
     unread_answer_timeout_s: float = Field(
         default=20.0,
         gt=0,
-        description="Time in which a client must read 64 KB of an answer that is waiting for it, or be cut off.",
+        description="Time in which a client must read 64 KB, or a thirtieth, of an answer that is waiting for it, or "
+        "be cut off.",
     )
     request_timeout_s: float = Field(default=10.0, gt=0, description="Time to answer once the body has arrived.")
     shutdown_grace_s: float = Field(
@@ -144,6 +155,12 @@ class Settings(BaseSettings):
     )
     decode_threads: int = Field(
         default=0, ge=0, description="Threads that decode and draw pictures; 0: one for each core."
+    )
+    decode_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Time for decoding or drawing one picture. A longer one hangs: the process says so, answers 503 "
+        "and ends with 1, for its supervisor to start it anew.",
     )
     max_decode_queue_size: int = Field(default=512, ge=1, description="Pictures waiting for one of the decode threads.")
 

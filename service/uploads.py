@@ -3,12 +3,14 @@
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers
 
+from service.bodies import gather
 from service.errors import InvalidRequestError, MalformedRequestError, TooManyPicturesError, UnsupportedContentError
 
 if TYPE_CHECKING:  # exists for type checkers only
@@ -58,7 +60,7 @@ async def read_uploads(headers: Headers, chunks: AsyncIterator[bytes], *, max_pi
     if content_type == b"multipart/form-data":
         return await _read_form(options.get(b"boundary", b""), chunks, max_pictures)
     if content_type == b"application/octet-stream" or content_type.startswith(b"image/"):
-        return [Upload(None, b"".join([chunk async for chunk in chunks]))]
+        return [Upload(None, await gather(chunks))]
     raise UnsupportedContentError(f"A body of type {content_type[:50].decode('latin-1')!r} is not taken: {_HOW}.")
 
 
@@ -104,7 +106,7 @@ class _Part:
     headers: dict[bytes, bytes] = field(default_factory=dict)
     is_picture: bool = False
     filename: str | None = None
-    data: bytearray = field(default_factory=bytearray)
+    data: BytesIO = field(default_factory=BytesIO)
 
 
 class _Form:
@@ -168,11 +170,11 @@ class _Form:
 
     def _take_data(self, data: bytes, start: int, end: int) -> None:
         if self._part.is_picture:
-            self._part.data += memoryview(data)[start:end]
+            self._part.data.write(memoryview(data)[start:end])
 
     def _end_part(self) -> None:
         if self._part.is_picture:
-            self.uploads.append(Upload(self._part.filename, bytes(self._part.data)))
+            self.uploads.append(Upload(self._part.filename, self._part.data.getvalue()))
             self._part = _Part()
 
     def _end(self) -> None:

@@ -1,37 +1,80 @@
 """Threads for the work on pictures that would hold up the event loop."""
 
 import asyncio
+import logging
+import queue
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from service.errors import OverloadedError
+from service.errors import OverloadedError, StartupError, UnavailableError
 
 T = TypeVar("T")
+_LOOKS = 20  # in the time that a call may take: whether it hangs is seen a twentieth of that late
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    make: Callable[[], Any]
+    future: "Future[Any]"
+    looks: int = 0  # how often it was seen running
 
 
 class Workers:
-    """A bounded pool of threads with a bounded queue."""
+    """A bounded pool of threads with a bounded queue.
 
-    def __init__(self, threads: int, max_queue_size: int) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="picture")
+    All threads are there from the start, so that what keeps one from starting is known then. One that dies is replaced;
+    a call that hangs cannot be ended, so the pool that has one is no longer healthy, and `watch` says so. Threads are
+    daemons: one that hangs does not keep the process from ending.
+    """
+
+    def __init__(self, threads: int, max_queue_size: int, *, timeout_s: float = 60.0) -> None:
+        """Calls take at most `timeout_s`, or hang.
+
+        Raises:
+            StartupError: the system gives no more threads.
+        """
         self._max_pending = threads + max_queue_size
+        self._timeout_s = timeout_s
         self._pending = 0
         self._lock = threading.Lock()
+        self._waiting: deque[_Call] = deque()
+        self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each that waits; more do no harm
+        self._running: dict[threading.Thread, _Call] = {}
+        self._closed = self._hangs = False
+        try:
+            for _ in range(threads):
+                self._start_thread()
+        except RuntimeError as error:
+            raise StartupError(
+                f"cannot start {threads} threads to decode pictures: {error} (SIGHTLINE_DECODE_THREADS, or a limit on"
+                " processes)"
+            ) from error
 
     @property
     def pending(self) -> int:
         """How many calls run or wait."""
         return self._pending
 
+    @property
+    def healthy(self) -> bool:
+        """Whether calls are made: none hangs, and it is not closed."""
+        return not self._hangs and not self._closed
+
     def check_room(self, count: int = 1) -> None:
         """Say whether `count` more calls would be taken now.
 
         Raises:
+            UnavailableError: no call is taken any more.
             OverloadedError: they would not.
         """
+        if not self.healthy:
+            raise UnavailableError("The service is stopping, or its decoder hangs. Try again in a moment.")
         if self._pending + count > self._max_pending:
             raise OverloadedError("Too many pictures are waiting to be decoded. Try again in a moment.")
 
@@ -39,6 +82,9 @@ class Workers:
         """Make every call on the threads; their outcomes in order.
 
         The first error is raised at once. Then, as when the caller is cancelled, calls that have not begun never do.
+
+        Raises:
+            UnavailableError: no call is taken any more.
         """
         futures = [asyncio.wrap_future(self._submit(call)) for call in calls]
         try:
@@ -47,34 +93,105 @@ class Workers:
             for future in futures:
                 future.cancel()
 
+    async def watch(self, on_hang: Callable[[], None]) -> None:
+        """Look now and then whether a call hangs; at the first that does, say so once, and return.
+
+        Looks are counted, not seconds, so that a process that was suspended is not taken for one that hangs.
+        """
+        while True:
+            await asyncio.sleep(self._timeout_s / _LOOKS)
+            for call in list(self._running.values()):
+                call.looks += 1
+                if call.looks > _LOOKS:
+                    self._hangs = True
+                    logger.critical(
+                        "decoding or drawing a picture has not ended in %g s (SIGHTLINE_DECODE_TIMEOUT_S)",
+                        self._timeout_s,
+                    )
+                    on_hang()
+                    return
+
     def close(self) -> None:
         """Drop what waits. Does not wait for what runs."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._closed = True
+        while self._waiting:
+            self._waiting.popleft().future.cancel()
+        for _ in range(self._max_pending):
+            self._tokens.put(None)
 
-    def _submit(self, call: Callable[[], T]) -> Future[T]:
+    def _submit(self, make: Callable[[], T]) -> "Future[T]":
+        if not self.healthy:
+            raise UnavailableError("The service is stopping, or its decoder hangs. Try again in a moment.")
+        future: Future[T] = Future()
         with self._lock:
             self._pending += 1
-        future = self._executor.submit(_keeping_nothing, call)
         # Counted until it really ends: a call whose caller has left still holds its thread.
         future.add_done_callback(self._count_down)
+        self._waiting.append(_Call(make, future))
+        self._tokens.put(None)
         return future
 
     def _count_down(self, _: "Future[T]") -> None:
         with self._lock:
             self._pending -= 1
 
+    def _start_thread(self) -> None:
+        threading.Thread(target=self._work, name="picture", daemon=True).start()
 
-def _keeping_nothing(call: Callable[[], T]) -> T:
-    """Make a call whose error, however long it lives, keeps no picture alive.
+    def _work(self) -> None:
+        """Make calls until the pool is closed. Whatever else ends the thread, another takes its place."""
+        try:
+            while not self._closed:
+                self._tokens.get()
+                self._make_next()
+        except BaseException:
+            logger.critical("a thread that decodes pictures died, and is replaced", exc_info=True)
+            raise
+        finally:
+            self._running.pop(threading.current_thread(), None)
+            if not self._closed:
+                self._tokens.put(None)  # for the call that this thread may have been about to take
+                self._start_thread()
 
-    An error holds the frames that it passed, they hold what they worked on, and errors and futures hold each other:
-    what a picture takes would be given back no sooner than the garbage collector comes by.
-    """
+    def _make_next(self) -> None:
+        try:
+            call = self._waiting.popleft()
+        except IndexError:  # another thread took it
+            return
+        if not call.future.set_running_or_notify_cancel():
+            return
+        thread = threading.current_thread()
+        self._running[thread] = call
+        try:
+            outcome, error = _outcome(call.make)
+            if error is None:
+                call.future.set_result(outcome)
+                return
+            _let_go(error)
+            if not isinstance(error, Exception):
+                raise error  # meant for this thread, and no answer
+            # One that asyncio takes for a word of its own would never reach whoever waits.
+            call.future.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
+        finally:
+            self._running.pop(thread, None)
+            if not call.future.done():
+                call.future.set_exception(RuntimeError("the thread that decoded a picture died"))
+
+
+def _outcome(make: Callable[[], T]) -> tuple[T | None, BaseException | None]:
     try:
-        return call()
-    except BaseException as error:
-        each: BaseException | None = error
-        while each is not None:
-            traceback.clear_frames(each.__traceback__)
-            each = each.__cause__ or each.__context__
-        raise
+        return make(), None
+    except BaseException as error:  # noqa: BLE001 - it is the caller's
+        return None, error
+
+
+def _let_go(error: BaseException) -> None:
+    """Make an error keep no picture alive, however long it lives.
+
+    It holds the frames that it passed, they hold what they worked on, and errors and futures hold each other: what a
+    picture takes would be given back no sooner than the garbage collector comes by.
+    """
+    each: BaseException | None = error
+    while each is not None:
+        traceback.clear_frames(each.__traceback__)
+        each = each.__cause__ or each.__context__

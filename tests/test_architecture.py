@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # this table, so there are no circles.
 SERVICE: dict[str, set[str]] = {
     "errors": set(),
+    "problems": {"errors"},
     "manifest": set(),
     "batching": {"errors"},
     "in_flight": {"errors"},
@@ -24,7 +25,7 @@ SERVICE: dict[str, set[str]] = {
     "bodies": {"errors"},
     "keys": {"errors"},
     "connections": set(),
-    "uploads": {"errors"},
+    "uploads": {"bodies", "errors"},
     "workers": {"errors"},
     "images": {"errors", "manifest"},
     "settings": {"errors", "images", "manifest"},
@@ -35,7 +36,8 @@ SERVICE: dict[str, set[str]] = {
     "engine_thread": {"errors"},
     "bindings": set(),
     "providers": {"cuda_driver", "errors", "manifest"},
-    "engine": {"artifacts", "bindings", "engine_thread", "errors", "manifest", "providers"},
+    "graph": {"artifacts", "errors", "manifest"},
+    "engine": {"artifacts", "bindings", "engine_thread", "errors", "graph", "manifest", "providers"},
     "preparing": {"errors", "images", "manifest", "uploads", "workers"},
     "models": {"artifacts", "batching", "engine", "errors", "manifest", "metrics", "providers", "settings"},
     "pipeline": {
@@ -56,7 +58,7 @@ SERVICE: dict[str, set[str]] = {
     "answers": {"images", "manifest", "pipeline"},
     "open_inference": {
         "bodies",
-        "engine",
+        "graph",
         "errors",
         "manifest",
         "models",
@@ -72,6 +74,7 @@ SERVICE: dict[str, set[str]] = {
         "metrics",
         "open_inference",
         "pipeline",
+        "problems",
         "schemas",
         "static_files",
         "timings",
@@ -86,6 +89,7 @@ SERVICE: dict[str, set[str]] = {
         "models",
         "observation",
         "pipeline",
+        "problems",
         "providers",
         "routes",
         "settings",

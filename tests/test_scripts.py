@@ -20,7 +20,7 @@ def _python_that_is(folder: Path, version: str) -> None:
 
 def _copy_of_the_checkout(folder: Path) -> Path:
     (folder / "scripts").mkdir(parents=True)
-    for name in ("scripts/serve", "scripts/environment.sh", "pyproject.toml"):
+    for name in ("scripts/serve", "scripts/test", "scripts/gpu-check", "scripts/environment.sh", "pyproject.toml"):
         target = folder / name
         target.write_bytes((ROOT / name).read_bytes())
         target.chmod(0o755)
@@ -45,13 +45,63 @@ def test_an_old_python_gets_one_clear_line(tmp_path: Path, named: bool) -> None:
     assert not (checkout / ".venv").exists()
 
 
+def _environment_with(checkout: Path, folder: str, *extras: str) -> None:
+    """An environment that is complete, whose Python prints where it is and what it was asked to run."""
+    python = checkout / folder / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\n[ "$1" = -c ] || echo "{folder}" "$@"\n')
+    python.chmod(0o755)
+    for each in extras:
+        (checkout / folder / f".sightline-{each}").write_bytes((checkout / "pyproject.toml").read_bytes())
+
+
+def _run(checkout: Path, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    settings = {"PATH": os.environ["PATH"], **environment}
+    return subprocess.run(
+        ["/bin/sh", *command.split()], cwd=checkout, env=settings, capture_output=True, text=True, check=False
+    )
+
+
 def test_a_second_start_sets_nothing_up_again(tmp_path: Path) -> None:
     checkout = _copy_of_the_checkout(tmp_path / "sightline")
-    python = checkout / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\necho "$@"\n')  # prints what it was asked to run
-    python.chmod(0o755)
-    (checkout / ".venv" / ".sightline-cpu").write_bytes((checkout / "pyproject.toml").read_bytes())
-    result = subprocess.run(["/bin/sh", "scripts/serve"], cwd=checkout, capture_output=True, text=True, check=True)
-    assert result.stdout == "-m service\n"
+    _environment_with(checkout, ".venv", "cpu")
+    result = _run(checkout, "scripts/serve")
+    assert result.returncode == 0
+    assert result.stdout == ".venv -m service\n"
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "settings", "ran"),
+    [
+        ("scripts/serve", {"SIGHTLINE_PROVIDER": "cpu"}, ".venv -m service"),
+        ("scripts/serve", {"SIGHTLINE_PROVIDER": "cuda"}, ".venv-gpu -m service"),
+        ("scripts/serve", {"SIGHTLINE_PROVIDER": "cuda", "VARIANT": "cuda12"}, ".venv-cuda12 -m service"),
+        ("scripts/serve", {"VARIANT": "cuda12"}, ".venv-cuda12 -m service"),
+        ("scripts/serve", {"VARIANT": "cpu", "SIGHTLINE_PROVIDER": "cuda"}, ".venv -m service"),
+        ("scripts/gpu-check", {}, ".venv-gpu -m benchmarks.gpu"),
+        ("scripts/gpu-check", {"VARIANT": "cuda12"}, ".venv-cuda12 -m benchmarks.gpu"),
+        ("scripts/gpu-check --provider cpu", {}, ".venv -m benchmarks.gpu --provider cpu"),
+        ("scripts/test -q", {}, ".venv -m pytest -q"),
+        ("scripts/test --gpu -q", {}, ".venv-gpu -m pytest -m gpu tests/gpu -q"),
+        ("scripts/test --gpu", {"VARIANT": "cuda12"}, ".venv-cuda12 -m pytest -m gpu tests/gpu"),
+    ],
+)
+def test_variant_and_provider_choose_the_environment(
+    tmp_path: Path, command: str, settings: dict[str, str], ran: str
+) -> None:
+    checkout = _copy_of_the_checkout(tmp_path / "sightline")
+    _environment_with(checkout, ".venv", "cpu", "cpu-train-dev")
+    _environment_with(checkout, ".venv-gpu", "gpu", "gpu-dev")
+    _environment_with(checkout, ".venv-cuda12", "cuda12", "cuda12-dev")
+    result = _run(checkout, command, **settings)
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"{ran}\n", "")
+
+
+@pytest.mark.parametrize("command", ["scripts/serve", "scripts/gpu-check", "scripts/test --gpu"])
+def test_a_variant_that_is_none_is_named(tmp_path: Path, command: str) -> None:
+    result = _run(_copy_of_the_checkout(tmp_path / "sightline"), command, VARIANT="cuda11")
+    assert result.returncode == 1
+    assert result.stderr == (
+        "VARIANT chooses the build of onnxruntime: cpu, gpu (CUDA 13) or cuda12; there is no cuda11\n"
+    )

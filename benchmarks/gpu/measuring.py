@@ -108,7 +108,9 @@ def by_kind(nodes: Sequence[Node]) -> dict[str, float]:
 def served(provider: Provider, models: Path, connections: Sequence[int], seconds: float) -> list[Row]:
     """The whole service over HTTP, for both tasks: one client after the other's answer, and several at once.
 
-    CPU seconds a request are those of the service alone.
+    What of the CPU was used is the service's alone, thread by thread: the event loop is one, and when it takes a whole
+    core, it is what bounds the service, however many cores are idle. The other threads are the engines', one of which
+    takes a core while it merely waits for a GPU (CUDA waits by asking again), and those that decode and draw.
     """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SIGHTLINE_")}
     port = free_ports()
@@ -123,10 +125,12 @@ def served(provider: Provider, models: Path, connections: Sequence[int], seconds
             request = Request(path, "image/png", (GOLDEN / picture).read_bytes())
             server.wait_until_answered(request)
             for count in connections:
-                cpu_before = process_tree.cpu_s(server.process.pid)
+                before = process_tree.thread_cpu_s(server.process.pid)
                 replies = asyncio.run(_ask(port, request, count, seconds))
-                cpu_s = process_tree.cpu_s(server.process.pid) - cpu_before
-                rows.append({"path": path, "connections": count, **_summary(replies, cpu_s)})
+                after = process_tree.thread_cpu_s(server.process.pid)
+                used = {thread: cpu_s - before.get(thread, 0.0) for thread, cpu_s in after.items()}
+                loop_cpu_s = used.pop(server.process.pid)  # the event loop runs on the main thread
+                rows.append({"path": path, "connections": count, **_summary(replies, loop_cpu_s, list(used.values()))})
     return rows
 
 
@@ -138,7 +142,7 @@ async def _ask(port: int, request: Request, connections: int, seconds: float) ->
         await client.close()
 
 
-def _summary(replies: list[Reply], cpu_s: float) -> Row:
+def _summary(replies: list[Reply], loop_cpu_s: float, others_cpu_s: list[float]) -> Row:
     good = [reply for reply in replies if reply.status == 200]
     if not good:
         raise RuntimeError(f"no answer in {len(replies)} requests")
@@ -150,6 +154,8 @@ def _summary(replies: list[Reply], cpu_s: float) -> Row:
         "p50_ms": median,
         "p99_ms": float(np.quantile(latencies, 0.99)),
         "slowest_over_median": max(latencies) / median,
-        "cores_used": cpu_s / took_s,
+        "loop_used": loop_cpu_s / took_s,
+        "busiest_other_used": max(others_cpu_s, default=0.0) / took_s,
+        "cores_used": (loop_cpu_s + sum(others_cpu_s)) / took_s,
         "refused_or_failed": len(replies) - len(good),
     }

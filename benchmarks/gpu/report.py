@@ -87,9 +87,18 @@ def _against_cpu(models: dict[str, Any]) -> str:
 
 
 def _served(rows: list[dict[str, Any]]) -> str:
-    keys = ("path", "connections", "requests_per_s", "p50_ms", "p99_ms", "slowest_over_median", "cores_used")
-    head = ("path", "connections", "requests/s", "p50 ms", "p99 ms", "slowest ÷ median", "cores used")
-    return table(head, [[row[key] for key in keys] for row in rows])
+    columns = {
+        "path": "path",
+        "connections": "connections",
+        "requests/s": "requests_per_s",
+        "p50 ms": "p50_ms",
+        "p99 ms": "p99_ms",
+        "slowest ÷ median": "slowest_over_median",
+        "event loop, of a core": "loop_used",
+        "busiest other thread": "busiest_other_used",
+        "cores used in all": "cores_used",
+    }
+    return table(list(columns), [[row[key] for key in columns.values()] for row in rows])
 
 
 def _shown(cell: object) -> str:

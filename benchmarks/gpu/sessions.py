@@ -12,6 +12,7 @@ import onnxruntime as ort
 
 from service.artifacts import Artifact
 from service.bindings import BoundRuns
+from service.graph import shapes
 from service.manifest import Manifest
 from service.providers import CudaOptions, Provider, available_cores, load_cuda_libraries, options_of, placement
 
@@ -32,7 +33,7 @@ class Opened:
         return self.artifact.manifest
 
     def placed(self) -> dict[str, Counter[str]]:
-        """How many nodes of each operator are on each provider, after onnxruntime's optimisation."""
+        """How many nodes of each operator are on each provider, after onnxruntime's basic optimisations."""
         counts: dict[str, Counter[str]] = {}
         for provider, node in placement(self.session):
             counts.setdefault(provider, Counter())[node.op_type] += 1
@@ -44,11 +45,8 @@ class Opened:
 
     def runs(self, batch_sizes: tuple[int, ...]) -> BoundRuns:
         """Runs through buffers on the device, as the service makes them on CUDA."""
-        size, classes = self.manifest.input, len(self.manifest.classes)
-        answer = (classes,) if self.manifest.task == "classification" else (size.height, size.width)
-        return BoundRuns(
-            self.session, self.provider, batch_sizes, picture=(size.height, size.width, size.channels), answer=answer
-        )
+        picture, answer = shapes(self.manifest)
+        return BoundRuns(self.session, self.provider, batch_sizes, picture=picture, answer=answer)
 
 
 def open_on(artifact: Artifact, provider: Provider, *, profile_prefix: Path | None = None, threads: int = 0) -> Opened:

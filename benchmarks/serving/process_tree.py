@@ -49,6 +49,15 @@ def cpu_s(root: int) -> float:
     return sum(stat.cpu_s + stat.reaped_cpu_s for stat in tree(root).values())
 
 
+def thread_cpu_s(pid: int) -> dict[int, float]:
+    """CPU seconds of each thread of one process that is alive, by thread id; the main thread's id is the process's."""
+    found = {}
+    for entry in (_PROC / str(pid) / "task").iterdir():
+        with suppress(OSError):  # it has ended meanwhile
+            found[int(entry.name)] = parse_stat((entry / "stat").read_text()).cpu_s
+    return found
+
+
 def memory_bytes(root: int) -> int:
     """Proportional set size of the tree: a page that several processes share is counted once in all."""
     total = 0

@@ -62,8 +62,8 @@ def check_header(data: bytes, limits: PictureLimits) -> Header:
     return header
 
 
-def decode(data: bytes, limits: PictureLimits) -> Image.Image:
-    """Decode the first frame and turn it upright.
+def decode(data: bytes, limits: PictureLimits, header: Header | None = None) -> Image.Image:
+    """Decode the first frame and turn it upright. `header` is what `check_header` gave, if it has been asked before.
 
     Returns:
         A loaded picture of mode L, RGB or RGBA (only when something is not opaque), 8 bits a channel. 16-bit samples
@@ -74,11 +74,11 @@ def decode(data: bytes, limits: PictureLimits) -> Image.Image:
         PictureTooLargeError: more pixels or a longer side than `limits` allow.
         UnreadablePictureError: empty, cut short, corrupt, a single row or column, or beyond the other limits.
     """
-    return decode_reduced(data, limits, None)[0]
+    return decode_reduced(data, limits, None, header)[0]
 
 
 def decode_reduced(
-    data: bytes, limits: PictureLimits, least_size: tuple[int, int] | None
+    data: bytes, limits: PictureLimits, least_size: tuple[int, int] | None, header: Header | None = None
 ) -> tuple[Image.Image, tuple[int, int]]:
     """Like `decode`, but a JPEG may come at a half, a quarter or an eighth of its size, which is decoded much faster.
 
@@ -86,7 +86,7 @@ def decode_reduced(
         The upright picture, at least of `least_size` (width, height) where it was before; and the size that it has of
         its own, upright.
     """
-    header = check_header(data, limits)
+    header = header or check_header(data, limits)
     try:
         picture, exif = _load(data, header, limits, least_size)
         picture = _to_8_bits(picture)

@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 from starlette.requests import Request
 
+from service.bodies import gather
 from service.errors import DeadlineExceededError
 from service.models import Model
 from service.open_inference.compression import inflated
@@ -29,14 +30,7 @@ async def infer(pipeline: Pipeline, request: Request, model: Model, timings: Tim
         SightlineError: it breaks one of the limits, or is not a request that `model` can answer.
     """
     async with pipeline.admit(request, model, timings) as admission:
-        json_length = header_length(admission.headers)
-        chunks = inflated(admission.headers, admission.body, max_bytes=pipeline.max_body_bytes, hold=admission.hold)
-        body = b"".join([chunk async for chunk in chunks])
-        pipeline.body_arrived(request, admission)
-        with timings.measure("parse"):
-            read = partial(read_request, body, json_length, model.manifest, max_pictures=pipeline.max_pictures)
-            is_small = (len(body) if json_length is None else json_length) <= _INLINE_JSON_BYTES
-            asked = read() if is_small else await pipeline.compute(read)
+        asked = await _read(pipeline, request, admission)
         if asked.timeout_s is not None:
             left_s = max(0.0, timings.started_at + asked.timeout_s - time.perf_counter())
             error = DeadlineExceededError(f"No answer within the {asked.timeout_s * 1000:g} ms that you asked for.")
@@ -47,6 +41,18 @@ async def infer(pipeline: Pipeline, request: Request, model: Model, timings: Tim
             if asked.binary_output or sum(each.size for each in outputs) <= _INLINE_VALUES:
                 return write()
             return await pipeline.compute(write)
+
+
+async def _read(pipeline: Pipeline, request: Request, admission: Admission) -> Asked:
+    """What is asked for. The body, of which pictures are copies, is let go of at the end: it need not wait too."""
+    json_length = header_length(admission.headers)
+    chunks = inflated(admission.headers, admission.body, max_bytes=pipeline.max_body_bytes, hold=admission.hold)
+    body = await gather(chunks)
+    pipeline.body_arrived(request, admission)
+    with admission.timings.measure("parse"):
+        read = partial(read_request, body, json_length, admission.model.manifest, max_pictures=pipeline.max_pictures)
+        is_small = (len(body) if json_length is None else json_length) <= _INLINE_JSON_BYTES
+        return read() if is_small else await pipeline.compute(read)
 
 
 async def _answer(pipeline: Pipeline, admission: Admission, asked: Asked) -> Sequence[NDArray[Any]]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from service.engine import INPUT_NAME, OUTPUT_NAMES
+from service.graph import INPUT_NAME, OUTPUT_NAMES
 from service.manifest import Manifest
 from service.models import Model
 from service.open_inference.responses import OUTPUT_DATATYPES
@@ -39,7 +39,7 @@ def describe_model(manifest: Manifest) -> dict[str, Any]:
 
 def is_ready(pipeline: Pipeline, model: Model) -> bool:
     """Whether `model` answers. A full queue does not change that."""
-    return model.batcher.healthy and not pipeline.in_flight.draining
+    return model.batcher.healthy and pipeline.accepting
 
 
 def index_models(pipeline: Pipeline) -> list[dict[str, str]]:

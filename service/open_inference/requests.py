@@ -6,13 +6,15 @@ from typing import Any
 from pydantic import ValidationError
 from starlette.datastructures import Headers
 
-from service.engine import INPUT_NAME, OUTPUT_NAMES
 from service.errors import InvalidRequestError, MalformedRequestError
+from service.graph import INPUT_NAME, OUTPUT_NAMES
 from service.manifest import Manifest
 from service.open_inference.envelope import open_envelope
 from service.open_inference.parameters import HEADER_LENGTH, read_parameters
 from service.open_inference.schemas import InferRequest
 from service.open_inference.tensors import Images, read_images, read_raw_images
+
+_DEEPEST_SHOWN = 8  # of the way to what is wrong, which is as long as a client nests its JSON deep
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,5 +71,8 @@ def _validate(content: Any) -> InferRequest:
         return InferRequest.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part)[:50] for part in first["loc"]) or "the JSON"
+        loc = first["loc"]
+        where = ".".join(str(part)[:50] for part in loc[:_DEEPEST_SHOWN]) or "the JSON"
+        if len(loc) > _DEEPEST_SHOWN:
+            where += ".…"
         raise InvalidRequestError(f"{where}: {first['msg']}.") from None

@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.engine import OUTPUT_NAMES
+from service.graph import OUTPUT_NAMES
 from service.manifest import Manifest, Task
 from service.open_inference.parameters import HEADER_LENGTH
 

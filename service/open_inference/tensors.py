@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from service.engine import INPUT_NAME
 from service.errors import InvalidRequestError, TooManyPicturesError
+from service.graph import INPUT_NAME
 from service.manifest import Manifest, ModelInput
 from service.open_inference.envelope import Envelope
 from service.open_inference.json_pictures import read_pictures

@@ -1,5 +1,8 @@
-"""`GET /docs`: the API, shown by Swagger UI, whose files come from here and not from elsewhere."""
+"""`GET /openapi.json`, and `GET /docs`: shown by Swagger UI, whose files come from here and not from elsewhere."""
 
+import asyncio
+
+import orjson
 from fastapi import APIRouter, Request, Response
 
 from service.static_files import STRICT_POLICY, StaticFolder
@@ -8,6 +11,14 @@ POLICY = STRICT_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inl
 """Swagger UI puts styles into its elements; its scripts are as strictly kept as the page's."""
 
 router = APIRouter(include_in_schema=False)
+
+
+@router.api_route("/openapi.json", methods=["GET", "HEAD"])
+async def get_description(request: Request) -> Response:
+    """The whole interface, for programs."""
+    # In a thread: the first time it is made, which takes longer than others should wait.
+    described = await asyncio.to_thread(request.app.openapi)
+    return Response(orjson.dumps(described), media_type="application/json")
 
 
 @router.api_route("/docs", methods=["GET", "HEAD"])

@@ -5,8 +5,16 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 
 from service.metrics import CONTENT_TYPE, Metrics
+from service.routes.documentation import KEYED, problem_responses
 
 router = APIRouter(tags=["status"])
+
+_EXAMPLE = """\
+# HELP sightline_requests_total Requests that ended.
+# TYPE sightline_requests_total counter
+sightline_requests_total{endpoint="/classify",status="200"} 41.0
+sightline_requests_total{endpoint="/classify",status="422"} 1.0
+"""
 
 
 @router.get(
@@ -14,7 +22,11 @@ router = APIRouter(tags=["status"])
     summary="What Prometheus scrapes",
     response_class=Response,
     responses={
-        200: {"description": "Prometheus's text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+        200: {
+            "description": "Prometheus's text format.",
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+        },
+        **problem_responses(*KEYED),
     },
 )
 async def get_metrics(request: Request) -> Response:

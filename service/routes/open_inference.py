@@ -5,12 +5,12 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Path, Request, Response
 
-from service.errors import UnavailableError
+from service.errors import KeyRequiredError, ModelNotFoundError, SightlineError, UnavailableError
 from service.open_inference import metadata, schemas
 from service.open_inference.inference import infer
 from service.open_inference.parameters import HEADER_LENGTH
-from service.pipeline import TIMEOUT_HEADER
 from service.routes.direct import DirectRoute
+from service.routes.documentation import BINARY, INFERENCE, SEVEN, TIMED, TIMEOUT, json_example, problem_responses
 from service.routes.state import pipeline_of
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], route_class=DirectRoute)
@@ -18,52 +18,55 @@ router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], route_class=D
 ModelName = Annotated[str, Path(description="As /models and /v2/repository/index list it.", examples=["digits"])]
 ModelVersion = Annotated[str, Path(description="The one that is loaded.", examples=["1"])]
 
-_BINARY = {"type": "string", "format": "binary"}
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {
-        status: {
-            "description": _MEANINGS[status],
-            "content": {"application/problem+json": {"schema": schemas.InferenceProblem.model_json_schema()}},
+_ANSWERED = {
+    "model_name": "digits",
+    "model_version": "1",
+    "outputs": [
+        {
+            "name": "probabilities",
+            "datatype": "FP32",
+            "shape": [1, 10],
+            "data": [7.1e-11, 8.9e-06, 3.4e-07, 1.8e-07, 4.8e-09, 6.0e-10, 9.0e-12, 0.9999893, 1.7e-08, 1.3e-06],
         }
-        for status in statuses
+    ],
+    "id": "42",
+}
+_DESCRIBED = {
+    "name": "digits",
+    "versions": ["1"],
+    "platform": "onnxruntime_onnx",
+    "inputs": [{"name": "images", "datatype": "UINT8", "shape": [-1, 28, 28, 1]}],
+    "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}],
+}
+_INDEX = [{"name": "digits", "version": "1", "state": "READY", "reason": ""}]
+_KEYED, _NAMED = (KeyRequiredError,), (KeyRequiredError, ModelNotFoundError)
+
+
+def _answers(model: Any, example: Any, *faults: type[SightlineError]) -> dict[int | str, dict[str, Any]]:
+    return {
+        200: {"model": model, "description": "As it is asked for.", "content": json_example(example)},
+        **problem_responses(*faults, open_inference=True),
     }
 
 
-_MEANINGS = {
-    400: "The body cannot be parsed.",
-    401: "Keys are configured, and the request brought none of them.",
-    404: "There is no such model, or not in this version.",
-    408: "The body did not arrive in time.",
-    413: "The body, a picture, or the number of encoded pictures is over its limit.",
-    415: "Not a picture of a format that is opened, or not a content encoding that is taken.",
-    422: "A tensor is not what it says, or not what the model takes; or a parameter is not supported.",
-    500: "The network failed.",
-    503: "Too busy, or stopping. Try again after `Retry-After` seconds.",
-    504: "No answer in time.",
-}
 _INFER_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": schemas.InferAnswer,
         "description": "The output: in the JSON, or where it was asked for, behind it.",
-        "content": {"application/octet-stream": {"schema": _BINARY}},
+        "content": json_example(_ANSWERED, **{"application/octet-stream": {"schema": BINARY}}),
         "headers": {
             HEADER_LENGTH: {
                 "description": "How many bytes at the beginning are JSON. Only where bytes follow it.",
                 "schema": {"type": "integer"},
-            }
+            },
+            **TIMED,
         },
     },
-    **_problems(*_MEANINGS),
+    **problem_responses(*INFERENCE, open_inference=True),
 }
-_SEVEN = (  # a PNG of 28×28 pixels
-    "iVBORw0KGgoAAAANSUhEUgAAABwAAAAcAQAAAABaduI5AAAAO0lEQVR42nXMsQ2AMBQD0RcTCcZlREZhhGwABeRX4OpOls1vriFs"
-    "8vr+UBhwTm1FiBxzsRC9ilVdfecGFWcGBewepmIAAAAASUVORK5CYII="
-)
 _PICTURE_EXAMPLE = {
     "id": "42",
-    "inputs": [{"name": "images", "shape": [1], "datatype": "BYTES", "data": [_SEVEN]}],
+    "inputs": [{"name": "images", "shape": [1], "datatype": "BYTES", "data": [SEVEN]}],
 }
 _INFER_EXTRA: dict[str, Any] = {
     "parameters": [
@@ -75,27 +78,24 @@ _INFER_EXTRA: dict[str, Any] = {
             "UINT8 tensor of as many pictures as it has bytes for, and nothing else.",
             "schema": {"type": "integer", "minimum": 0},
         },
-        {
-            "name": TIMEOUT_HEADER,
-            "in": "header",
-            "required": False,
-            "description": "Milliseconds after which an answer is of no use any more.",
-            "schema": {"type": "integer", "minimum": 1},
-        },
+        TIMEOUT,
     ],
     "requestBody": {
         "required": True,
         "description": "It may be compressed: `Content-Encoding: gzip` or `deflate`.",
         "content": {
             "application/json": {"schema": schemas.InferRequest.model_json_schema(), "example": _PICTURE_EXAMPLE},
-            "application/octet-stream": {"schema": _BINARY},
+            "application/octet-stream": {"schema": BINARY},
         },
     },
 }
 
 
 @router.get(
-    "", summary="Say what this server is", response_class=Response, responses={200: {"model": schemas.ServerMetadata}}
+    "",
+    summary="Say what this server is",
+    response_class=Response,
+    responses=_answers(schemas.ServerMetadata, metadata.describe_server(), *_KEYED),
 )
 @router.get("/", include_in_schema=False)
 async def get_server(_: Request) -> Response:
@@ -104,7 +104,10 @@ async def get_server(_: Request) -> Response:
 
 
 @router.get(
-    "/health/live", summary="Is the server alive?", response_class=Response, responses={200: {"model": schemas.Live}}
+    "/health/live",
+    summary="Is the server alive?",
+    response_class=Response,
+    responses=_answers(schemas.Live, {"live": True}),
 )
 async def get_live(_: Request) -> Response:
     """Answer as long as the process answers anything."""
@@ -115,7 +118,7 @@ async def get_live(_: Request) -> Response:
     "/health/ready",
     summary="Does every model answer?",
     response_class=Response,
-    responses={200: {"model": schemas.Ready}, **_problems(503)},
+    responses=_answers(schemas.Ready, {"ready": True}, UnavailableError),
 )
 async def get_ready(request: Request) -> Response:
     """As /readyz."""
@@ -129,7 +132,7 @@ async def get_ready(request: Request) -> Response:
     "/repository/index",
     summary="List the models",
     response_class=Response,
-    responses={200: {"model": list[schemas.IndexedModel]}, **_problems(401)},
+    responses=_answers(list[schemas.IndexedModel], _INDEX, *_KEYED),
 )
 async def post_repository_index(request: Request) -> Response:
     """List every loaded model and whether it answers. A body is not needed, nor read."""
@@ -140,7 +143,7 @@ async def post_repository_index(request: Request) -> Response:
     "/models/{model_name}",
     summary="Describe a model",
     response_class=Response,
-    responses={200: {"model": schemas.ModelMetadata}, **_problems(401, 404)},
+    responses=_answers(schemas.ModelMetadata, _DESCRIBED, *_NAMED),
 )
 async def get_model(request: Request, model_name: ModelName) -> Response:
     """Its input and output."""
@@ -151,7 +154,7 @@ async def get_model(request: Request, model_name: ModelName) -> Response:
     "/models/{model_name}/versions/{model_version}",
     summary="Describe a version of a model",
     response_class=Response,
-    responses={200: {"model": schemas.ModelMetadata}, **_problems(401, 404)},
+    responses=_answers(schemas.ModelMetadata, _DESCRIBED, *_NAMED),
 )
 async def get_model_version(request: Request, model_name: ModelName, model_version: ModelVersion) -> Response:
     """Its input and output."""
@@ -162,7 +165,7 @@ async def get_model_version(request: Request, model_name: ModelName, model_versi
     "/models/{model_name}/ready",
     summary="Does a model answer?",
     response_class=Response,
-    responses={200: {"model": schemas.ModelReady}, **_problems(401, 404, 503)},
+    responses=_answers(schemas.ModelReady, {"name": "digits", "ready": True}, *_NAMED, UnavailableError),
 )
 async def get_model_ready(request: Request, model_name: ModelName) -> Response:
     """Answer 200 when it does."""
@@ -173,7 +176,7 @@ async def get_model_ready(request: Request, model_name: ModelName) -> Response:
     "/models/{model_name}/versions/{model_version}/ready",
     summary="Does a version of a model answer?",
     response_class=Response,
-    responses={200: {"model": schemas.ModelReady}, **_problems(401, 404, 503)},
+    responses=_answers(schemas.ModelReady, {"name": "digits", "ready": True}, *_NAMED, UnavailableError),
 )
 async def get_model_version_ready(request: Request, model_name: ModelName, model_version: ModelVersion) -> Response:
     """Answer 200 when it does."""

@@ -9,62 +9,82 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.answers import ClassifyOutput, Reply, SegmentOutput, classify, segment
-from service.pipeline import TIMEOUT_HEADER
+from service.routes import documentation
 from service.routes.direct import DirectRoute
 from service.routes.state import pipeline_of
-from service.schemas import ClassifyAnswer, Problem, SegmentAnswer
+from service.schemas import ClassifyAnswer, SegmentAnswer
 from service.timings import Timings
 from service.uploads import FIELD
 
 router = APIRouter(tags=["pictures"], route_class=DirectRoute)
 
-_BINARY = {"type": "string", "format": "binary"}
-_PNG: dict[str, Any] = {"image/png": {"schema": _BINARY}}
-_PICTURES: dict[str, Any] = {
-    "parameters": [
+_PNG: dict[str, Any] = {"image/png": {"schema": documentation.BINARY}}
+
+
+def _pictures(example: str, summary: str) -> dict[str, Any]:
+    """What the signature of a route does not say; `example` is the path of a picture that is served here."""
+    shown = {"picture": {"summary": summary, "externalValue": example}}
+    raw = {"schema": documentation.BINARY, "examples": shown}
+    return {
+        "parameters": [documentation.TIMEOUT],
+        "requestBody": {
+            "required": True,
+            "description": "JPEG, PNG, WebP, GIF or BMP. The bytes decide which, not the type that is declared.",
+            "content": {
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": [FIELD],
+                        "properties": {FIELD: {"type": "array", "minItems": 1, "items": documentation.BINARY}},
+                    },
+                    "encoding": {FIELD: {"contentType": "image/*, application/octet-stream"}},
+                    "examples": {
+                        "picture": {"summary": f"One part named `{FIELD}`: {summary}", "externalValue": example}
+                    },
+                },
+                "image/*": raw,
+                "application/octet-stream": raw,
+            },
+        },
+    }
+
+
+_PROBLEMS = documentation.problem_responses(*documentation.INFERENCE)
+_CLASSIFIED = {
+    "model": "digits",
+    "version": "1",
+    "results": [
         {
-            "name": TIMEOUT_HEADER,
-            "in": "header",
-            "required": False,
-            "description": "Milliseconds after which an answer is of no use any more, counted from the arrival of the "
-            "request. It can shorten the service's own deadline and never lengthens it.",
-            "schema": {"type": "integer", "minimum": 1},
+            "filename": "seven.png",
+            "label": "7",
+            "probability": 0.999989,
+            "box": [7, 4, 22, 23],
+            "top": [
+                {"label": "7", "probability": 0.999989},
+                {"label": "1", "probability": 9e-06},
+                {"label": "9", "probability": 1e-06},
+            ],
         }
     ],
-    "requestBody": {
-        "required": True,
-        "description": "JPEG, PNG, WebP, GIF or BMP. The bytes decide which, not the type that is declared.",
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [FIELD],
-                    "properties": {FIELD: {"type": "array", "minItems": 1, "items": _BINARY}},
-                },
-                "encoding": {FIELD: {"contentType": "image/*, application/octet-stream"}},
-            },
-            "image/*": {"schema": _BINARY},
-            "application/octet-stream": {"schema": _BINARY},
-        },
-    },
 }
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": description,
-        "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
-    }
-    for status, description in {
-        400: "The body cannot be parsed.",
-        401: "Keys are configured, and the request brought none of them.",
-        404: "There is no such model for this task.",
-        408: "The body did not arrive in time.",
-        413: "The body, a picture, or the number of pictures is over its limit.",
-        415: "Not a picture of a format that is opened, or not a content type that is taken.",
-        422: "A parameter is wrong, or a picture is damaged, blank or missing.",
-        500: "The network failed.",
-        503: "Too busy, or stopping. Try again after `Retry-After` seconds.",
-        504: "No answer in time.",
-    }.items()
+_SEGMENTED = {
+    "model": "streets",
+    "version": "1",
+    "results": [
+        {
+            "filename": "street.png",
+            "width": 4,
+            "height": 2,
+            "classes": [
+                {"id": 3, "name": "road", "color": "#804080", "pixels": 6, "share": 0.75},
+                {"id": 0, "name": "sky", "color": "#808080", "pixels": 2, "share": 0.25},
+            ],
+            "mask": (
+                "iVBORw0KGgoAAAANSUhEUgAAAAQAAAACBAMAAACNhmBQAAAAIVBMVEWAgICAAADAwICAQIA8KN6AgADAgIBAQIBAAIBAQAAAgMD+OOf9"
+                "AAAADklEQVR4nGNgMGYyZgAAAT4AaR3ynY4AAAAASUVORK5CYII="
+            ),
+        }
+    ],
 }
 
 
@@ -96,8 +116,16 @@ class SegmentQuery(_ModelQuery):
     "/classify",
     summary="Say what a picture shows",
     response_class=Response,
-    responses={200: {"model": ClassifyAnswer, "description": "Labels.", "content": _PNG}, **_PROBLEMS},
-    openapi_extra=_PICTURES,
+    responses={
+        200: {
+            "model": ClassifyAnswer,
+            "description": "Labels; with `output=input` the picture that the network saw.",
+            "content": documentation.json_example(_CLASSIFIED, **_PNG),
+            "headers": documentation.TIMED,
+        },
+        **_PROBLEMS,
+    },
+    openapi_extra=_pictures("/static/docs/seven.png", "a seven of 28×28 pixels"),
 )
 async def post_classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -> Response:
     """Answer one or more pictures with their most probable classes."""
@@ -111,8 +139,16 @@ async def post_classify(request: Request, query: Annotated[ClassifyQuery, Query(
     "/segment",
     summary="Say what each pixel of a picture shows",
     response_class=Response,
-    responses={200: {"model": SegmentAnswer, "description": "Classes and mask.", "content": _PNG}, **_PROBLEMS},
-    openapi_extra=_PICTURES,
+    responses={
+        200: {
+            "model": SegmentAnswer,
+            "description": "Classes and mask; with another `output` the mask, or the picture with the classes over it.",
+            "content": documentation.json_example(_SEGMENTED, **_PNG),
+            "headers": documentation.TIMED,
+        },
+        **_PROBLEMS,
+    },
+    openapi_extra=_pictures("/static/page/street.jpg", "a street, drawn"),
 )
 async def post_segment(request: Request, query: Annotated[SegmentQuery, Query()]) -> Response:
     """Answer one or more pictures with the class of every pixel."""

@@ -105,7 +105,10 @@ def test_all_of_it_on_the_cpu(tmp_path: Path, models_dir: Path, capsys: pytest.C
     assert {(row["path"], row["connections"]) for row in found["served"]} == {
         (path, count) for path in ("/classify", "/segment") for count in (1, 4)
     }
-    assert all(row["refused_or_failed"] == 0 for row in found["served"])
+    for row in found["served"]:
+        assert row["refused_or_failed"] == 0
+        assert 0 < row["loop_used"] <= row["cores_used"]
+        assert row["busiest_other_used"] <= row["cores_used"]
 
 
 def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +121,7 @@ def found_on_a_gpu(**changes: Any) -> dict[str, Any]:
     def model(rate: float, off: list[str]) -> dict[str, Any]:
         return {"task": "segmentation", "off": off, "speed": [{"batch": 16, "pictures_per_s": rate}]}
 
-    row = {"path": "/segment", "cores_used": 0.5, "slowest_over_median": 2.0}
+    row = {"path": "/segment", "loop_used": 0.3, "cores_used": 1.3, "slowest_over_median": 2.0}
     return {
         "machine": {"provider": "cuda", "cores": 8},
         "models": {"streets fp32": model(500, []), "streets fp16": model(1000, changes.get("off", []))},
@@ -135,7 +138,10 @@ def found_on_a_gpu(**changes: Any) -> dict[str, Any]:
         ({}, []),
         ({"off": ["Shape x"]}, ["nodes off"]),
         ({"busiest": {"requests_per_s": 300}}, ["streets: service"]),
-        ({"busiest": {"requests_per_s": 300, "cores_used": 1.0}}, []),
+        # Threads that are half busy each bound nothing, nor does the engine's, busy while it waits for the GPU.
+        ({"busiest": {"requests_per_s": 300, "loop_used": 0.5, "cores_used": 3.5}}, ["streets: service"]),
+        ({"busiest": {"requests_per_s": 300, "loop_used": 0.95, "cores_used": 1.0}}, []),
+        ({"busiest": {"requests_per_s": 300, "loop_used": 0.5, "cores_used": 7.5}}, []),
         ({"busiest": {"slowest_over_median": 4.0}}, ["no request slower"]),
     ],
 )

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import math
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -211,6 +213,28 @@ def test_a_commands_name_may_hold_anything() -> None:
     stat = process_tree.parse_stat(line)
     ticks = process_tree._TICKS_PER_S
     assert stat == process_tree.Stat(7, 150 / ticks, 50 / ticks)
+
+
+def test_what_each_thread_used_is_told_apart() -> None:
+    """A thread that works, in a process whose main thread waits for it; both read their own clocks."""
+    program = """if True:
+        import sys, threading, time
+        def work():
+            while time.thread_time() < 0.3: pass
+            print(threading.get_native_id(), flush=True)
+            sys.stdin.readline()
+        worker = threading.Thread(target=work)
+        worker.start(); worker.join()
+    """
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        worker = int(process.stdout.readline())
+        used = process_tree.thread_cpu_s(process.pid)
+        process.communicate("\n")
+    assert set(used) == {process.pid, worker}
+    assert 0.25 <= used[worker] < 0.6
+    assert sum(used.values()) - used[worker] == used[process.pid]
 
 
 def test_percentiles_and_slopes() -> None:

@@ -3,9 +3,11 @@
 import json
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -63,13 +65,23 @@ def _free_port() -> int:
 
 
 @contextmanager
-def edge(folder: Path, replicas: list[int]) -> Iterator[int]:
-    """The committed configuration with other ports; yields the port it listens on."""
+def edge(folder: Path, replicas: list[int], tls: tuple[int, Path] | None = None) -> Iterator[int]:
+    """The committed configuration with other ports; yields the port it listens on.
+
+    `tls` is the port for TLS and a folder with the certificate, set up as tls.conf.example says.
+    """
     port = _free_port()
     settings = folder / "settings"
     shutil.copytree(ROOT / "deploy" / "edge", settings)
     (settings / "listen.conf").write_text(f"listen 127.0.0.1:{port};")
     (settings / "upstream.conf").write_text("".join(f"server 127.0.0.1:{replica};" for replica in replicas))
+    if tls is not None:
+        shutil.rmtree(settings / "tls", ignore_errors=True)
+        shutil.copytree(tls[1], settings / "tls")
+        example = (settings / "tls.conf.example").read_text(encoding="utf-8")
+        assert "listen 8443 ssl" in example
+        server = example.replace("listen 8443 ssl", f"listen 127.0.0.1:{tls[0]} ssl")
+        (settings / "tls" / "server.conf").write_text(server, encoding="utf-8")
     assert NGINX is not None
     with (folder / "errors").open("w") as errors:
         command = [NGINX, "-p", str(folder), "-c", str(settings / "nginx.conf")]
@@ -221,3 +233,29 @@ def test_one_address_cannot_hold_every_connection(port: int) -> None:
             connection.close()
     assert answer.status_code == 429
     assert answer.json()["status"] == 429
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_tls_with_the_example(tmp_path: Path, replicas: tuple[Replica, Replica]) -> None:
+    certificate = tmp_path / "certificate"
+    certificate.mkdir()
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
+    command += ["-keyout", str(certificate / "privkey.pem"), "-out", str(certificate / "fullchain.pem")]
+    subprocess.run(command, check=True, capture_output=True)
+    port = _free_port()
+    trusted = ssl.create_default_context(cafile=certificate / "fullchain.pem")
+    with edge(tmp_path, [replicas[0].server_port], (port, certificate)) as plain:
+        _wait_for(port)
+        answer = httpx.post(f"https://localhost:{port}/classify", content=b"x" * 1000, verify=trusted)
+        assert answer.json()["bytes"] == 1000
+        assert answer.headers["strict-transport-security"].startswith("max-age=")
+        assert replicas[0].asked[0]["headers"]["X-Forwarded-Proto"] == "https"
+        assert httpx.get(f"http://127.0.0.1:{plain}/models").status_code == 200
+        old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            old.maximum_version = ssl.TLSVersion.TLSv1_1
+        old.load_verify_locations(certificate / "fullchain.pem")
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"https://localhost:{port}/models", verify=old)

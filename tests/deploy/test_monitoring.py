@@ -1,5 +1,6 @@
 """What Prometheus and Grafana are told fits the compose file. Neither runs here: files and names are held together."""
 
+import re
 from typing import Any
 
 import pytest
@@ -13,6 +14,11 @@ FOLDER = ROOT / "deploy" / "monitoring"
 
 def read(path: str) -> Any:
     return yaml.YAML(typ="safe").load((ROOT / path).read_text(encoding="utf-8"))
+
+
+def by_default(text: str) -> str:
+    """What compose makes of `text` when no environment variable is set."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
 
 
 def test_prometheus_scrapes_the_replicas_of_the_service() -> None:
@@ -52,7 +58,9 @@ def test_every_container_is_locked_down(file: str) -> None:
         assert service["pids_limit"], name
         assert service["mem_limit"], name
         assert service["restart"] == "unless-stopped", name
-        assert name == "edge" or all("127.0.0.1" in port for port in service["ports"]), name
+        assert service["ports"], name
+        for port in service["ports"]:
+            assert by_default(port).startswith("127.0.0.1:"), f"{name} is published beyond loopback: {port}"
 
 
 @pytest.mark.parametrize("file", ["docker-compose.yml", "compose.cpu.yaml"])
@@ -65,3 +73,10 @@ def test_what_a_read_only_container_is_given_are_files_that_are_there(file: str)
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             assert not source.startswith("./") or (ROOT / source).exists(), source
+
+
+def test_the_edge_is_published_where_its_variables_say() -> None:
+    ports = read("docker-compose.yml")["services"]["edge"]["ports"]
+    assert ports == ["${EDGE_PUBLISH:-127.0.0.1:8080}:8080", "${EDGE_TLS_PUBLISH:-127.0.0.1:8443}:8443"]
+    listens = [(ROOT / "deploy" / "edge" / name).read_text() for name in ("compose/listen.conf", "tls.conf.example")]
+    assert re.findall(r"^listen (\d+)", "\n".join(listens), re.MULTILINE) == ["8080", "8443"]

@@ -2,7 +2,9 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,4 +127,36 @@ def test_a_replica_that_is_killed(tmp_path: Path, models_dir: Path) -> None:
             statuses.append(client.post(CLASSIFY, content=grey_png(10 * (n % 10))).json()["results"][0]["label"])
         seen.answered("200 to every request, rightly")
         assert statuses == [str(n % 10) for n in range(200)]
+        until(lambda: first.process.poll() == -9)
+
+
+def test_a_replica_that_is_killed_under_load(tmp_path: Path, models_dir: Path) -> None:
+    """kill -9 of one of two with twelve clients at work: its half-answered requests are asked of the other one."""
+    row = ("kill -9 of one of two replicas behind the edge", "1,200 requests of 12 clients at once")
+    with (
+        running(models_dir=models_dir, access_log=False) as first,
+        running(models_dir=models_dir, access_log=False) as second,
+        edge(tmp_path, [first.port, second.port]) as port,
+        witnessed(second, *row, "200 to every request", Limits(seconds=90, peak_mb=80), where="edge") as seen,
+        ThreadPoolExecutor(12) as pool,
+    ):
+        answers: list[str] = []
+
+        def ask(client_number: int) -> None:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+                for n in range(100):
+                    level = (client_number + n) % 10
+                    reply = client.post(CLASSIFY, content=grey_png(10 * level, (60, 60)))
+                    right = reply.status_code == 200 and reply.json()["results"][0]["label"] == str(level)
+                    answers.append("right" if right else f"{reply.status_code}: {reply.text[:100]}")
+
+        asking = [pool.submit(ask, n) for n in range(12)]
+        until(lambda: len(answers) > 300, 60)
+        first.process.kill()
+        for each in asking:
+            each.result()
+        others = Counter(each for each in answers if each != "right")
+        seen.answered(f"200 to {answers.count('right'):,} of {len(answers):,}, rightly")
+        assert not others
+        assert len(answers) == 1200
         until(lambda: first.process.poll() == -9)

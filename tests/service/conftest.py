@@ -1,8 +1,10 @@
 """Tiny models, an application on them, and pictures."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,27 @@ class Service:
         return pipeline
 
 
+@cache
+def _described() -> list[tuple[re.Pattern[str], dict[str, Any]]]:
+    """Each path of the interface as a pattern, and its operations. They are the same in every application."""
+    return [
+        (re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), operations)
+        for path, operations in create_app(Settings()).openapi()["paths"].items()
+    ]
+
+
+async def check_declared(response: httpx.Response) -> None:
+    """Whatever a test asks for: the status that it gets, and its media type, are in the OpenAPI document."""
+    for path, operations in _described():
+        operation = operations.get(response.request.method.lower())
+        if operation is None or not path.fullmatch(response.request.url.path):
+            continue
+        status = str(response.status_code)
+        assert status in operation["responses"], f"{response.url}: {status} is not declared"
+        media_type = response.headers["content-type"].partition(";")[0]
+        assert media_type in operation["responses"][status]["content"], f"{response.url}: {status} {media_type}"
+
+
 Serve = Callable[..., AbstractAsyncContextManager[Service]]
 
 
@@ -52,7 +75,11 @@ def serve(models_dir: Path) -> Serve:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with (
             app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://sightline") as client,
+            httpx.AsyncClient(
+                transport=transport,
+                base_url="http://sightline",
+                event_hooks={"response": [check_declared]},
+            ) as client,
         ):
             yield Service(app, client)
 

@@ -1,21 +1,26 @@
 """`python -m tests.service.faulty`: the service with networks that fail on command, in a process of its own.
 
-The command is a picture: what the model `brightness` is shown decides by its mean what its session does. Everything
-else is the service as it is.
+The command is a picture, for the model `brightness`: its mean decides what the session does, and its size what befalls
+the thread that decodes it. Everything else is the service as it is.
 """
 
+import ctypes
 import sys
+import threading
 import time
 from typing import Any
 
 import numpy as np
 
-from service import engine
+from service import engine, preparing
+from service.images.decoding import decode_reduced
 from service.providers import open_session
 from service.server import main
 
-RAISES, ANSWERS_NAN, ANSWERS_A_WRONG_SHAPE, SLEEPS, HANGS = 201, 203, 205, 207, 209
-SLEEP_S = 0.4
+RAISES, ANSWERS_NAN, ANSWERS_A_WRONG_SHAPE, SLEEPS, HANGS, DOZES = 201, 203, 205, 207, 209, 211
+SLEEP_S, DOZE_S = 0.4, 2.0
+DECODE_HANGS, DECODE_EXITS, THREAD_DIES = (40, 41), (40, 42), (40, 43)
+"""Sizes of pictures: decoding never ends; it ends its thread; the thread is ended once it waits for the next."""
 
 
 class _FaultySession:
@@ -38,6 +43,8 @@ class _FaultySession:
                     return [answer[0][:, :-1]]
                 case n if n == SLEEPS:
                     time.sleep(SLEEP_S)
+                case n if n == DOZES:
+                    time.sleep(DOZE_S)
                 case n if n == HANGS:
                     time.sleep(3600)
         return answer
@@ -47,6 +54,24 @@ def _open_session(*args: Any, **options: Any) -> Any:
     return _FaultySession(open_session(*args, **options))
 
 
+def _decode_with_faults(*args: Any) -> Any:
+    picture, size = decode_reduced(*args)
+    match size:
+        case n if n == DECODE_HANGS:
+            time.sleep(3600)
+        case n if n == DECODE_EXITS:
+            sys.exit("a decoder that ends its thread")
+        case n if n == THREAD_DIES:
+            threading.Timer(0.2, _kill, [threading.get_ident()]).start()
+    return picture, size
+
+
+def _kill(thread: int) -> None:
+    """What C calls to end a thread of Python's: it dies when it next takes a call."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(SystemExit))
+
+
 if __name__ == "__main__":
     vars(engine)["open_session"] = _open_session
+    vars(preparing)["decode_reduced"] = _decode_with_faults
     sys.exit(main([]))

@@ -1,6 +1,7 @@
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,32 @@ class FakeEngine:
     async def wait_until_it_runs(self) -> None:
         await self.began.wait()
         self.began.clear()
+
+
+class FakeRun(asyncio.Future[Sequence[int]]):
+    """A `service.batching.Run` of a batch, ended by the test."""
+
+    def __init__(self, items: Sequence[int]) -> None:
+        super().__init__()
+        self.items = list(items)
+        self.ended_at: float | None = None
+
+
+def begun(call: Coroutine[Any, Any, Answer[int]]) -> Awaitable[Answer[int]]:
+    """The rest of a call that has been made up to where it waits, without a turn of the event loop in between."""
+    waits_for = call.send(None)
+    assert isinstance(waits_for, asyncio.Future)
+
+    async def rest() -> Answer[int]:
+        await asyncio.wait([waits_for])
+        try:
+            call.send(None)
+        except StopIteration as end:
+            answer: Answer[int] = end.value
+            return answer
+        raise AssertionError("it waits for something else")
+
+    return rest()
 
 
 @asynccontextmanager
@@ -104,9 +131,10 @@ async def test_an_engine_is_never_idle_while_somebody_waits() -> None:
             return max(waits)
 
         longest = await asyncio.gather(*(call() for _ in range(128)))
-    assert virtual_now() == pytest.approx(1)
-    assert {len(batch) for batch in engine.batches} == {32}
-    assert max(longest) == pytest.approx(0.03)
+    assert virtual_now() == pytest.approx(1.01)
+    sizes = [len(batch) for batch in engine.batches]
+    assert sizes == [8, *[32] * 99, 24], "the first begins when there is enough for a run, and then all are full"
+    assert max(longest) == pytest.approx(0.04)
 
 
 @in_virtual_time
@@ -123,6 +151,33 @@ async def test_a_full_batch_is_handed_over_while_another_runs() -> None:
         engine.gate.set()
         assert tuple(await asyncio.gather(blocker, some, rest)) == ([0], [2, 4, 6], [2 * i for i in range(4, 16)])
     assert engine.batches == [[0], [1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12], [13, 14, 15]]
+
+
+@in_virtual_time
+async def test_a_run_that_ended_unnoticed_is_followed_by_the_next() -> None:
+    """As on a thread, while the event loop is busy: what submits never gives it a turn here."""
+    runs: list[FakeRun] = []
+
+    def run(items: Sequence[int]) -> FakeRun:
+        runs.append(FakeRun(items))
+        return runs[-1]
+
+    batcher: Batcher[int, int] = Batcher(run, max_batch_size=32, max_queue_size=128, clock=virtual_now)
+    batcher.start()
+    submitted = [begun(batcher.submit(n, timeout_s=LONG_S)) for n in range(9)]
+    assert [each.items for each in runs] == [list(range(8))], "enough for a run, and the ninth waits"
+    submitted += [begun(batcher.submit(n, timeout_s=LONG_S)) for n in range(9, 20)]
+    assert len(runs) == 1, "nothing is handed over while it runs"
+    runs[0].ended_at = 0.5
+    submitted.append(begun(batcher.submit(20, timeout_s=LONG_S)))
+    assert [each.items for each in runs] == [list(range(8)), list(range(8, 21))]
+    runs[1].ended_at = 0.75
+    for each in runs:
+        each.set_result([2 * item for item in each.items])
+    answers = [await each for each in submitted]
+    assert [answer.output for answer in answers] == [2 * n for n in range(21)]
+    assert {(a.queue_s, a.run_s) for a in answers} == {(0, 0.5), (0.5, 0.25)}, "their own times, noticed late"
+    await batcher.close(0)
 
 
 @in_virtual_time

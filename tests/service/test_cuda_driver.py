@@ -76,6 +76,9 @@ def test_a_driver_that_is_too_old() -> None:
         "supports CUDA 12.4, and this build of onnxruntime needs CUDA 13: update the driver to 580 or newer" in message
     )
     assert "VARIANT=cuda12" in message
+    for_cuda_12 = said(12, version=11080)
+    assert for_cuda_12
+    assert for_cuda_12.endswith("needs CUDA 12: update the driver to 525 or newer")
 
 
 def test_a_card_that_is_too_old() -> None:

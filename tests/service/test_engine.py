@@ -16,10 +16,11 @@ from onnx import TensorProto, helper
 from service import models
 from service.artifacts import Artifact, read_artifact
 from service.bindings import BoundRuns
-from service.engine import OnnxEngine, check_graph
+from service.engine import OnnxEngine
 from service.errors import InferenceError, StartupError, UnavailableError
+from service.graph import check_graph
 from service.models import open_engines
-from service.providers import CudaOptions, ProviderError, check_placement, open_session, options_of
+from service.providers import CudaOptions, ProviderError, check_placement, first_line, open_session, options_of
 from service.settings import Settings
 from tests.service import tiny_models
 from tests.service.tiny_models import classifier, metadata, save, segmenter, street_metadata
@@ -175,14 +176,49 @@ def test_no_room_for_the_buffers(models_dir: Path, monkeypatch: pytest.MonkeyPat
         OnnxEngine(read_artifact(models_dir / "digits.fp16.onnx"), "cuda", max_batch_size=6)
 
 
+def test_where_in_onnxruntimes_source_is_left_out() -> None:
+    """The beginning of what onnxruntime 1.26.0 said of a driver that could do nothing."""
+    place = "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:122 std::conditional_t<THRW, void, Status> "
+    place += "onnxruntime::CudaCall(ERRTYPE, const char*) [with ERRTYPE = cudaError; bool THRW = true] "
+    said = "CUDA failure 36: API call is not supported in the installed CUDA driver ; GPU=-1 ; expr=cudaSetDevice(0);"
+    assert first_line(RuntimeError(place + place + said + "\na stack")) == said
+    assert first_line(RuntimeError("no such thing\na stack")) == "no such thing"
+
+
+@pytest.mark.usefixtures("cuda_on_cpu")
+def test_a_card_that_onnxruntime_has_no_code_for_is_explained(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = (
+        "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running Cast node. Name:'c' Status "
+        "Message: CUDA error cudaErrorNoKernelImageForDevice:no kernel image is available for execution on the device"
+        "\nand a stack"
+    )
+    with closing(OnnxEngine(read_artifact(models_dir / "digits.fp16.onnx"), "cuda", max_batch_size=2)) as engine:
+        monkeypatch.setattr(engine, "_run_session", failing(said))
+        with pytest.raises(
+            StartupError, match=r"a first run of 1 failed: .* on the device\. This build .*VARIANT=cuda12"
+        ):
+            engine.warm()
+    assert not caplog.records  # said once, in one line
+
+
 def test_a_first_run_that_hangs_stops_the_start(models_dir: Path) -> None:
     release = threading.Event()
     artifact = read_artifact(models_dir / "digits.fp32.onnx")
-    with closing(OnnxEngine(artifact, "cpu", max_batch_size=1, run_timeout_s=0.2)) as engine:
+    with closing(OnnxEngine(artifact, "cpu", max_batch_size=1, first_run_timeout_s=0.2)) as engine:
         engine._thread.submit(release.wait)
-        with pytest.raises(StartupError, match=r"a first run of 1 has not ended in 0\.2 s \(SIGHTLINE_RUN_TIMEOUT_S\)"):
+        message = r"a first run of 1 has not ended in 0\.2 s \(SIGHTLINE_FIRST_RUN_TIMEOUT_S\)"
+        with pytest.raises(StartupError, match=message):
             engine.warm()
         release.set()
+
+
+def test_a_first_run_may_take_longer_than_others(models_dir: Path) -> None:
+    artifact = read_artifact(models_dir / "digits.fp32.onnx")
+    with closing(OnnxEngine(artifact, "cpu", max_batch_size=1, run_timeout_s=0.01, first_run_timeout_s=30)) as engine:
+        engine._thread.submit(lambda: time.sleep(0.2))
+        engine.warm()
 
 
 async def test_a_run_that_waits_for_another_has_its_time_yet(models_dir: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from fastapi import FastAPI
 
 from service.app import create_app
-from service.logs import LineWriter, RequestLog, json_line, logging_to, text_line
+from service.logs import Formatter, LineWriter, RequestLog, json_line, logging_to, text_line
 from service.settings import Settings
 from tests.service.conftest import PNG, digit_png, file_parts, problem
 from tests.service.processes import running
@@ -142,11 +142,43 @@ async def test_every_answer_has_an_id(logged: Logged, monkeypatch: pytest.Monkey
     assert lines[-1]["level"] == "error"
 
 
+async def test_head_is_logged_as_head(logged: Logged) -> None:
+    client, written = logged
+    for path in ("/models", "/healthz", "/v2", "/", "/metrics", "/openapi.json"):
+        assert (await client.head(path)).status_code == 200
+        (line,) = written.lines()
+        assert (line["method"], line["route"], line["status"], line["bytes_out"]) == ("HEAD", path, 200, 0)
+    assert (await client.head("/classify")).status_code == 405
+    (line,) = written.lines()
+    assert (line["method"], line["status"], line["problem"]) == ("HEAD", 405, "method-not-allowed")
+
+
 async def test_a_level_above_info_leaves_only_what_went_wrong(written: Written) -> None:
     log = RequestLog(written.writer, json_line, "warning")
     for level in ("info", "warning", "error"):
         log.write(level, {"status": 1})
     assert [line["level"] for line in written.lines()] == ["warning", "error"]
+
+
+@pytest.mark.parametrize("value", ["\udce9", {"inner": ["\ud800"]}, 2**64])
+@pytest.mark.parametrize("make", [json_line, text_line])
+def test_a_value_that_is_no_json_loses_no_line(make: Formatter, value: object) -> None:
+    line = make("info", "caf\udce9", {"known": 1, "strange": value})
+    assert line.endswith(b"\n")
+    assert "caf" in line.decode()
+    if make is json_line:
+        read = orjson.loads(line)
+        assert (read["known"], read["event"], read["level"]) == (1, "caf?", "info")
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", read["time"])
+
+
+async def test_a_strange_header_costs_neither_answer_nor_line(logged: Logged, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, written = logged
+    monkeypatch.setattr("service.observation._request_id", lambda _: b"a-1")
+    monkeypatch.setattr("service.observation._endpoint", lambda _: "/caf\udce9")
+    assert (await client.get("/models")).status_code == 200
+    (line,) = written.lines()
+    assert (line["id"], line["route"]) == ("a-1", "/caf?")
 
 
 def test_text_for_people() -> None:

@@ -62,6 +62,15 @@ async def test_requests_are_counted_by_endpoint_and_status(client: httpx.AsyncCl
     assert seen.value("sightline_refusals_total", endpoint="/segment", reason="model-not-found") == 1
 
 
+async def test_head_is_counted_with_get(client: httpx.AsyncClient) -> None:
+    """It asks the same of the service; the log tells them apart."""
+    await client.head("/models")
+    await client.get("/models")
+    seen = await scrape(client)
+    assert seen.value("sightline_requests_total", endpoint="/models", status="200") == 2
+    assert seen.value("sightline_request_seconds_count", endpoint="/models") == 2
+
+
 async def test_stages_and_batches_are_observed_by_model(client: httpx.AsyncClient) -> None:
     await client.post("/classify", files=file_parts(grey_png(10), grey_png(20)), params={"model": "brightness"})
     await client.post("/segment", content=street_png(), headers=PNG)
@@ -185,6 +194,10 @@ def test_a_second_port_for_metrics_alone(models_dir: Path, tmp_path: Path) -> No
         response = httpx.get(url)
         assert response.status_code == 200
         assert Scrape(response.text).value("sightline_ready") == 1
+        head = httpx.head(url)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-type"] == response.headers["content-type"]
+        assert httpx.post(url).headers["allow"] == "GET, HEAD"
         elsewhere = httpx.get(url.replace("/metrics", "/classify"))
         assert elsewhere.status_code == 404
         assert elsewhere.headers["content-type"] == "application/problem+json"

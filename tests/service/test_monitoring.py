@@ -94,7 +94,24 @@ def test_panels_do_not_overlap() -> None:
     assert len({panel["id"] for panel in panels()}) == len(panels())
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed; on Debian: apt install prometheus")
-def test_prometheus_takes_the_rules() -> None:
-    done = subprocess.run(["promtool", "check", "rules", ALERTS], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "rules", ALERTS),
+        ("check", "config", ROOT / "deploy/monitoring/prometheus.yml"),
+        ("test", "rules", ROOT / "tests/service/alerts.test.yml"),
+    ],
+    ids=["rules", "configuration", "when-they-fire"],
+)
+@pytest.mark.skipif(
+    not shutil.which("promtool"), reason="promtool is not installed: .ci/run takes it out of Debian's prometheus"
+)
+def test_prometheus_takes_what_it_is_given(arguments: tuple[str | Path, ...]) -> None:
+    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_tried() -> None:
+    tried = yaml.safe_load((ROOT / "tests/service/alerts.test.yml").read_text(encoding="utf-8"))["tests"]
+    names = {each["alertname"] for test in tried for each in test["alert_rule_test"]}
+    assert names == {rule["alert"] for rule in rules()}

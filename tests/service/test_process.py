@@ -1,16 +1,13 @@
 """The process: how it starts, what it says when it cannot, and how it ends."""
 
-import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
-import onnx
 import orjson
 import pytest
 
-from tests.service import tiny_models
 from tests.service.conftest import grey_png
 from tests.service.processes import ROOT, launch, running
 
@@ -79,85 +76,6 @@ def test_cuda_where_there_is_none(models_dir: Path) -> None:
     code, line = failure(models_dir=models_dir, provider="cuda", port=0)
     assert code == 1
     assert "no CUDA provider" in line
-
-
-def test_a_model_file_that_is_damaged(tmp_path: Path, models_dir: Path) -> None:
-    folder = shutil.copytree(models_dir, tmp_path / "models")
-    path = folder / "streets.fp16.onnx"
-    path.write_bytes(path.read_bytes()[:-30])
-    assert failure(models_dir=folder, port=0) == (1, f"{path}: cut short, or not an ONNX model")
-
-
-def saved(folder: Path, model: onnx.ModelProto) -> Path:
-    return tiny_models.save(model, folder / "digits.fp32.onnx")
-
-
-@pytest.mark.parametrize("where", ["../weights.bin", "absolute", "link.bin", "missing.bin"])
-def test_weights_outside_the_folder(tmp_path: Path, where: str) -> None:
-    folder, outside = tmp_path / "models", tmp_path / "weights.bin"
-    folder.mkdir()
-    outside.write_bytes(bytes(40))
-    (folder / "link.bin").symlink_to(outside)
-    model = tiny_models.classifier(tiny_models.metadata())
-    weights = next(each for each in model.graph.initializer if each.name == "centres")
-    weights.ClearField("raw_data")
-    weights.data_location = onnx.TensorProto.EXTERNAL
-    weights.external_data.add(key="location", value=str(outside) if where == "absolute" else where)
-    path = saved(folder, model)
-    code, line = failure(models_dir=folder, port=0)
-    assert code == 1
-    assert line.startswith(f"{path}: onnxruntime cannot load it: ")
-    assert "xternal data" in line
-
-
-@pytest.mark.parametrize("newer", ["ir", "opset", "schema"])
-def test_a_model_that_is_too_new(tmp_path: Path, newer: str) -> None:
-    model = tiny_models.classifier(tiny_models.metadata(schema=2) if newer == "schema" else tiny_models.metadata())
-    if newer == "ir":
-        model.ir_version = 99
-    elif newer == "opset":
-        model.opset_import[0].version = 99
-    path = saved(tmp_path, model)
-    code, line = failure(models_dir=tmp_path, port=0)
-    assert code == 1
-    assert line.startswith(f"{path}: ")
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(500), b"version https://git-lfs\n", bytes(10_000)]
-)
-def test_a_file_that_is_no_model(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "digits.fp32.onnx"
-    path.write_bytes(content)
-    code, line = failure(models_dir=tmp_path, port=0)
-    assert code == 1
-    assert line.startswith(f"{path}: ")
-
-
-def test_a_graph_whose_middle_is_garbage(tmp_path: Path) -> None:
-    """The metadata can be read, and what stands around them is whole; only onnxruntime sees that the graph is not."""
-    model = tiny_models.classifier(tiny_models.metadata())
-    model.graph.node[3].op_type = "Rubbish"
-    path = saved(tmp_path, model)
-    code, line = failure(models_dir=tmp_path, port=0)
-    assert code == 1
-    assert line.startswith(f"{path}: onnxruntime cannot load it: ")
-
-
-def test_a_model_that_was_replaced(tmp_path: Path, models_dir: Path) -> None:
-    folder = shutil.copytree(models_dir, tmp_path / "models")
-    (folder / "SHA256SUMS").write_text(f"{'0' * 64}  brightness.fp32.onnx\n")
-    code, line = failure(models_dir=folder, port=0)
-    assert code == 1
-    assert line.startswith(f"{folder / 'brightness.fp32.onnx'}: not the file that SHA256SUMS beside it lists")
-
-
-def test_a_model_that_cannot_run(tmp_path: Path) -> None:
-    model = tiny_models.classifier(tiny_models.metadata(), nan_on_black=True)
-    path = tiny_models.save(model, tmp_path / "digits.fp32.onnx")
-    code, line = failure(models_dir=tmp_path, port=0)
-    assert code == 1
-    assert line.startswith(f"{path}: a first run of 1 failed: ")
 
 
 def test_help_lists_the_settings() -> None:

@@ -1,6 +1,7 @@
 """Forms: the short way for one plain file answers as the parser does, and only where it may."""
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
 from service import uploads
+from service.bodies import gather
 from service.errors import SightlineError
 from service.uploads import Upload, read_uploads
 
@@ -73,3 +75,31 @@ def test_a_plain_form_needs_no_parser(monkeypatch: pytest.MonkeyPatch, data: byt
 )
 def test_the_boundary_is_found_however_it_is_declared(content_type: str) -> None:
     assert read([HEAD + b"x\r\n--b1--\r\n"], content_type) == [Upload("a.png", b"x")]
+
+
+async def test_a_body_is_put_together_without_a_second_copy() -> None:
+    """Of 8 MB in 64 KB chunks: what is there at the most is the body, the room it grows into, and a chunk."""
+    size, chunk = 8_000_000, 64_000
+
+    async def arriving() -> AsyncIterator[bytes]:
+        for _ in range(size // chunk):
+            yield bytes(chunk)
+
+    tracemalloc.start()
+    try:
+        body = await gather(arriving())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(body) == size
+    assert peak < 1.3 * size
+
+
+async def test_a_body_of_no_chunk_or_one() -> None:
+    async def arriving(*chunks: bytes) -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+
+    assert await gather(arriving()) == b""
+    assert await gather(arriving(b"one")) == b"one"
+    assert await gather(arriving(b"one", b"two")) == b"onetwo"

@@ -39,8 +39,9 @@ export function offerModels(models, { select, about, onChange }) {
   const describe = () => {
     const { manifest, provider, precision } = models[select.selectedIndex];
     const { metric, value, dataset, split } = manifest.provenance;
+    const name = models.length < 2 ? `${manifest.name}, ` : ""; // else the list beside it says so
     about.textContent =
-      `${manifest.name}, version ${manifest.version}: ${(value * 100).toFixed(2)}% ${metric} on ${dataset} (${split}); ` +
+      `${name}version ${manifest.version}: ${(value * 100).toFixed(2)}% ${metric} on ${dataset} (${split}); ` +
       `${precision} on ${provider.toUpperCase()}`;
   };
   select.replaceChildren(...models.map(({ manifest }) => new Option(manifest.name, manifest.name)));

@@ -270,3 +270,12 @@ def test_damaged_bodies_are_read_or_refused(body: tuple[bytes, int | None]) -> N
         assert asked.images.pixels is not None or asked.images.pictures
         return
     assert 10 < len(str(error)) < 500
+
+
+def test_what_is_wrong_deep_down_is_named_no_deeper_than_anyone_reads() -> None:
+    """Pydantic gives up at some depth, and says each step of the way there."""
+    nested = b'{"a":[' * 450 + b"1" + b"]}" * 450
+    with pytest.raises(InvalidRequestError) as caught:
+        read(b'{"inputs":[],"parameters":%b}' % nested)
+    assert len(str(caught.value)) < 400
+    assert str(caught.value).startswith("parameters.a.")

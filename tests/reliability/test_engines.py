@@ -1,4 +1,4 @@
-"""A GPU that is lost and a run that hangs, in a process of its own: who waits is answered, and the process ends."""
+"""Rows about engines: a GPU that is lost, a run that hangs. Who waits is answered, and the process ends."""
 
 import signal
 import threading
@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from tests.reliability.witness import Limits, described, witnessed
 from tests.service import tiny_models
 from tests.service.conftest import grey_png
 from tests.service.faulty_service import POISON, SLOW, SLOW_S
@@ -18,6 +19,9 @@ from tests.service.processes import Reply, Running, running
 
 FAULTY = "tests.service.faulty_service"
 HANG = 230
+LOST = "CUDA error that poisons the context"
+DEAD = "queue full, draining, engine dead"
+ENDS = "503 unavailable, Retry-After; never ready again; exit 1"
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +73,15 @@ def test_a_lost_cuda_context(bright_models: Path, max_batch_size: int) -> None:
             (model,) = orjson.loads(connection.get("/models").body)["models"]
             assert (model["provider"], model["why"]) == ("cuda", "SIGHTLINE_PROVIDER=cuda")
             assert connection.post("/classify", grey_png(50)).status == 200
-        first, *others = post_all(service, [SLOW, POISON, 50, 60, 70])
-        assert first.status == 200
-        assert [(reply.status, reply.problem) for reply in others] == [(503, "unavailable")] * 4
-        assert all(reply.headers["retry-after"] == "1" for reply in others)
-        never_ready_again(service)
-        code, log = end_of(service)
-    assert code == 1
+        with witnessed(None, LOST, f"5 requests wait, batches of {max_batch_size}", ENDS, Limits(seconds=30)) as seen:
+            first, *others = post_all(service, [SLOW, POISON, 50, 60, 70])
+            seen.answered(f"{described(others[0])}; exit 1")
+            assert first.status == 200
+            assert [(reply.status, reply.problem) for reply in others] == [(503, "unavailable")] * 4
+            assert all(reply.headers["retry-after"] == "1" for reply in others)
+            never_ready_again(service)
+            code, log = end_of(service)
+            assert code == 1
     assert "brightness.fp32.onnx: CUDA is lost to this process" in log
     assert "CUDA failure 700: an illegal memory access was encountered" in log
 
@@ -84,18 +90,26 @@ def test_a_run_that_hangs(bright_models: Path) -> None:
     """In onnxruntime's own code, which nothing can interrupt, and which still computes while the process ends."""
     with running(run_timeout_s=1.5, **settings(bright_models)) as service:
         assert post(service, 50).status == 200
-        replies = post_all(service, [HANG, 50, 60])
-        assert [(reply.status, reply.problem) for reply in replies] == [(503, "unavailable")] * 3
-        never_ready_again(service)
-        code, log = end_of(service)
-    assert code == 1
+        limits = Limits(seconds=30)
+        with witnessed(None, DEAD, "a run hangs (run_timeout_s=1.5), 3 requests wait", ENDS, limits) as seen:
+            replies = post_all(service, [HANG, 50, 60])
+            seen.answered(f"{described(replies[0])}; exit 1")
+            assert [(reply.status, reply.problem) for reply in replies] == [(503, "unavailable")] * 3
+            assert all(reply.headers["retry-after"] == "1" for reply in replies)
+            never_ready_again(service)
+            code, log = end_of(service)
+            assert code == 1
     assert "engine-brightness: a run has not ended in 1.5 s (SIGHTLINE_RUN_TIMEOUT_S)" in log
 
 
 def test_a_hang_that_nobody_waits_for_ends_the_process_too(bright_models: Path) -> None:
     with running(run_timeout_s=1.5, request_timeout_s=0.5, **settings(bright_models)) as service:
-        assert post(service, HANG).status == 504
-        assert end_of(service)[0] == 1
+        must = "504 deadline-exceeded; exit 1"
+        with witnessed(None, DEAD, "a run hangs, nobody waits any more", must, Limits(seconds=30)) as seen:
+            reply = post(service, HANG)
+            seen.answered(f"{described(reply)}; exit 1")
+            assert (reply.status, reply.problem) == (504, "deadline-exceeded")
+            assert end_of(service)[0] == 1
 
 
 def test_sigterm_under_load(bright_models: Path) -> None:

@@ -1,4 +1,4 @@
-"""The committed models on a real GPU: skipped where there is none. `pytest -m gpu` runs these alone."""
+"""The committed models on a real GPU. `scripts/test --gpu` runs these alone."""
 
 import asyncio
 from contextlib import closing
@@ -10,16 +10,11 @@ import pytest
 
 from benchmarks.gpu import measuring, sessions
 from service.artifacts import read_artifact
-from service.cuda_driver import obstacle
 from service.engine import OnnxEngine
-from service.providers import offers_cuda
 from tests.conftest import ROOT
 from tests.service.processes import running
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not offers_cuda() or obstacle(0) is not None, reason="no onnxruntime-gpu, or no GPU"),
-]
+pytestmark = pytest.mark.gpu
 MODELS = sorted((ROOT / "models").glob("*.onnx"))
 
 
