@@ -75,6 +75,9 @@ class RequestLife:
             self._watch_timer.cancel()
         if self._watch is not None:
             self._watch.cancel()
+            # A cancelled task keeps the frames that it was cancelled in, and they this: the whole request would be left
+            # for the garbage collector.
+            self._watch = None
         try:
             await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError:

@@ -1,6 +1,7 @@
 """The process: settings, signals, the socket, uvicorn, the exit code."""
 
 import asyncio
+import ctypes
 import gc
 import ipaddress
 import logging
@@ -26,6 +27,9 @@ from service.settings import ENV_PREFIX, Settings, SettingsError, read_settings
 _KEEP_ALIVE_S = 75  # as long as proxies commonly keep theirs, so that it is they who close
 _EXIT_FAILURE, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
 _COLLECT_AFTER = 10_000  # objects more than freed; Python's 700 is reached by ten requests at work
+_OWN_PAGES_FROM_BYTES, _KEPT_FREE_BYTES = 8 << 20, 32 << 20
+_HEAPS = 2  # glibc takes eight a core, among which what is free lies scattered: 40 MB more after 200 large pictures
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 _LOST_ENGINE_GRACE_S = 1  # for answers to get out; what has no answer yet will have none
 _LAST_RESORT_S = 10.0
 _UNREAD_METRICS_S = 5.0
@@ -100,6 +104,7 @@ class _MetricsServer(uvicorn.Server):
 
 
 def _serve(settings: Settings, request_log: RequestLog) -> int:
+    keep_freed_memory()
     listener = _bind(settings.host, settings.port, "SIGHTLINE_HOST, SIGHTLINE_PORT")
     metrics_listener = None
     if settings.metrics_port is not None:
@@ -183,6 +188,19 @@ def _spare_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 10, 10)
+
+
+def keep_freed_memory() -> None:
+    """Let the allocator keep the memory of one picture for the next, where it is glibc's.
+
+    By default it hands a heap's end back to the system when a few megabytes of it are free, and gets it again page by
+    page: 4,000 page faults and 8 of 49 ms of a photograph of 1,500 pixels. What is larger than any one array of such a
+    photograph still has pages of its own, and is given back at once.
+    """
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(_M_MMAP_THRESHOLD, _OWN_PAGES_FROM_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_FREE_BYTES)
+        mallopt(_M_ARENA_MAX, _HEAPS)
 
 
 def _bind(host: str, port: int, variables: str) -> socket.socket:

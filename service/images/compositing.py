@@ -17,7 +17,7 @@ _SHEET = 0.8  # share of its bounding box that a cut-out sheet of paper covers, 
 def on_white(picture: Image.Image) -> Image.Image:
     """The picture as RGB, on white where it is transparent."""
     if not picture.has_transparency_data:
-        return picture.convert("RGB")
+        return picture if picture.mode == "RGB" else picture.convert("RGB")
     white = Image.new("RGBA", picture.size, "white")
     return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
 
@@ -28,7 +28,7 @@ def on_contrast(picture: Image.Image) -> Image.Image | None:
     Where all that is visible has one colour, the alpha channel itself is the drawing: it is given back, white on black.
     """
     if picture.mode != "RGBA":
-        return picture.convert("RGB")
+        return picture if picture.mode == "RGB" else picture.convert("RGB")  # which would copy it
     samples = np.asarray(picture)
     alpha = samples[:, :, 3]
     weight = float(alpha.sum(dtype=np.int64)) / 255

@@ -88,6 +88,7 @@ def test_headers_that_drip(patient: Running) -> None:
         patient.connect() as drip,
         patient.connect() as half,
     ):
+        half.socket.settimeout(Patience.head_s + 15)
         half.send(b"POST /classify HTTP/1.1\r\nHost")
         with ThreadPoolExecutor(1) as waiting:
             silent = waiting.submit(half.seconds_until_closed)
