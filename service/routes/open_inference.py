@@ -15,7 +15,7 @@ from service.routes.state import pipeline_of
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], route_class=DirectRoute)
 
-# Examples of the parameter, not of its schema: Swagger UI fills those in, and with them a request is tried out as it stands.
+# Examples of the parameter, not of its schema: Swagger UI fills those in, so that a request is tried out as it stands.
 ModelName = Annotated[
     str,
     Path(description="As /models and /v2/repository/index list it.", openapi_examples={"digits": {"value": "digits"}}),
