@@ -32,7 +32,7 @@ _COLORS = {"warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[1;31m"}
 _SHOWN_OTHERWISE = {"method", "route", "path", "status", "total_ms", "exception", "logger"}
 _PLAIN = "\x1b[0m"
 # Allowed in JSON as they are. But some end a line for those who read it (U+0085, U+2028, U+2029), some command a
-# terminal (U+0080 to U+009F), and some turn around what stands beside them: a client's path could pass for another line.
+# terminal (U+0080 to U+009F), and some turn around what stands beside them: a path could pass for another line.
 _DECEPTIVE = re.compile("[\x80-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 logger = logging.getLogger(__name__)
 
