@@ -1,5 +1,5 @@
 #!/bin/sh
-# Say what every picture of a folder shows, with curl alone: one JSON object a line, problems too.
+# Say what every picture of a folder shows, with curl alone: one JSON object a line; what is refused, on the standard error.
 #
 #   examples/classify_folder.sh FOLDER [URL]         SIGHTLINE_KEY=… where the service wants a key
 #
@@ -7,13 +7,22 @@
 set -eu
 folder=${1:?usage: $0 FOLDER [URL]} url=${2:-http://127.0.0.1:8000}
 [ -d "$folder" ] || { echo "$0: $folder is no folder" >&2; exit 2; }
+# A file, which curl empties before it asks again: on a pipe the refusal would stand before the answer.
+answer=$(mktemp)
+trap 'rm -f "$answer"' EXIT
 failed=0
 for picture in "$folder"/*; do
   [ -f "$picture" ] || continue
-  # The body comes from a pipe of its own, so that no name can mean anything to curl.
-  if ! curl --silent --show-error --retry 5 --max-time 60 --data-binary @- \
-    -H 'Content-Type: application/octet-stream' ${SIGHTLINE_KEY:+-H "Authorization: Bearer $SIGHTLINE_KEY"} \
-    --write-out '\n' "$url/classify" <"$picture"; then
+  # The body comes from a pipe of its own, and the name is quoted, so that no name can mean anything to curl.
+  name=$(basename "$picture" | sed 's/[\\"]/\\&/g')
+  : >"$answer"
+  if curl --silent --show-error --fail-with-body --retry 5 --max-time 60 --output "$answer" \
+    -F "file=@-;filename=\"$name\"" ${SIGHTLINE_KEY:+-H "Authorization: Bearer $SIGHTLINE_KEY"} \
+    "$url/classify" <"$picture"; then
+    cat "$answer"
+    echo
+  else
+    echo "$picture: $(cat "$answer")" >&2
     failed=1
   fi
 done

@@ -7,6 +7,7 @@ request is answered later because of its line in the log.
 import json
 import logging
 import os
+import re
 import select
 import threading
 from collections import deque
@@ -30,6 +31,9 @@ _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 _COLORS = {"warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[1;31m"}
 _SHOWN_OTHERWISE = {"method", "route", "path", "status", "total_ms", "exception", "logger"}
 _PLAIN = "\x1b[0m"
+# Allowed in JSON as they are. But some end a line for those who read it (U+0085, U+2028, U+2029), some command a
+# terminal (U+0080 to U+009F), and some turn around what stands beside them: a path could pass for another line.
+_DECEPTIVE = re.compile("[\x80-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 logger = logging.getLogger(__name__)
 
 
@@ -122,10 +126,13 @@ def json_line(level: str, event: str, fields: Mapping[str, Any]) -> bytes:
     """One JSON object. What JSON cannot say of a field is replaced, and the line written all the same."""
     line = {"time": datetime.now(UTC), "level": level, "event": event, **fields}
     try:
-        return orjson.dumps(line, str, _OPTIONS)
+        written = orjson.dumps(line, str, _OPTIONS)
     except orjson.JSONEncodeError:  # half a surrogate pair, from bytes that were no UTF-8; or a number beyond 64 bits
         line["time"] = line["time"].isoformat().replace("+00:00", "Z")
-        return json.dumps(line, default=str, ensure_ascii=False).encode(errors="replace") + b"\n"
+        written = json.dumps(line, default=str, ensure_ascii=False).encode(errors="replace") + b"\n"
+    if written.isascii():
+        return written
+    return _DECEPTIVE.sub(lambda found: f"\\u{ord(found.group()):04x}", written.decode()).encode()
 
 
 def text_line(level: str, event: str, fields: Mapping[str, Any], *, color: bool = False) -> bytes:

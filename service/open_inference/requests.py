@@ -31,11 +31,14 @@ def header_length(headers: Headers) -> int | None:
     """How many bytes at the beginning of the body are JSON; None: all of it.
 
     Raises:
-        MalformedRequestError: that is stated, and is no number.
+        MalformedRequestError: that is stated, and is no number, or not one alone.
     """
-    stated = headers.get(HEADER_LENGTH)
-    if stated is None:
+    all_stated = set(headers.getlist(HEADER_LENGTH))
+    if not all_stated:
         return None
+    if len(all_stated) > 1:
+        raise MalformedRequestError(f"{HEADER_LENGTH} is there more than once, and not the same.")
+    stated = all_stated.pop()
     if not (stated.isascii() and stated.isdigit() and len(stated) <= 18):
         raise MalformedRequestError(f"{HEADER_LENGTH} is not a number of bytes.")
     return int(stated)

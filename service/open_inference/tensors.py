@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from service.errors import InvalidRequestError, TooManyPicturesError
@@ -97,9 +98,14 @@ def _content(tensor: InputTensor, envelope: Envelope, binary: memoryview | None)
         )
     if isinstance(size, bool) or size != len(binary):
         raise InvalidRequestError(
-            f"{INPUT_NAME}: binary_data_size is {str(size)[:30]}, and {len(binary)} bytes follow the JSON."
+            f"{INPUT_NAME}: binary_data_size is {_as_json(size)}, and {len(binary)} bytes follow the JSON."
         )
     return binary
+
+
+def _as_json(value: object) -> str:
+    """A value as the client wrote it, or its beginning: a number in quotation marks is told from a number."""
+    return orjson.dumps(value).decode()[:30]
 
 
 def _pixels_shape(tensor: InputTensor, size: ModelInput) -> tuple[int, ...]:

@@ -15,8 +15,14 @@ from service.routes.state import pipeline_of
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], route_class=DirectRoute)
 
-ModelName = Annotated[str, Path(description="As /models and /v2/repository/index list it.", examples=["digits"])]
-ModelVersion = Annotated[str, Path(description="The one that is loaded.", examples=["1"])]
+# Examples of the parameter, not of its schema: Swagger UI fills those in, so that a request is tried out as it stands.
+ModelName = Annotated[
+    str,
+    Path(description="As /models and /v2/repository/index list it.", openapi_examples={"digits": {"value": "digits"}}),
+]
+ModelVersion = Annotated[
+    str, Path(description="The one that is loaded.", openapi_examples={"the first": {"value": "1"}})
+]
 
 _ANSWERED = {
     "model_name": "digits",

@@ -47,6 +47,17 @@ def test_an_operation_unfolds_to_its_examples_and_is_tried_out(open_page: Open, 
     assert not outside
 
 
+def test_a_model_is_asked_as_the_example_stands(open_page: Open, service: Running) -> None:
+    """Under /v2 nothing has to be filled in: the name of the model, its version and the body are there."""
+    tab, outside = open_docs(open_page, service)
+    operation = tab.page.locator(".opblock", has_text="Ask a version of a model")
+    operation.locator(".opblock-summary-control").click()
+    operation.get_by_role("button", name="Try it out").click()
+    operation.get_by_role("button", name="Execute").click()
+    expect(operation.locator(".live-responses-table")).to_contain_text('"model_name": "digits"')
+    assert not outside
+
+
 def test_the_policy_is_in_force(open_page: Open, service: Running) -> None:
     """What the other tests would not notice if it were not: a script from elsewhere, and one in the page."""
     tab, outside = open_docs(open_page, service)

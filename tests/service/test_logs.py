@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import orjson
@@ -170,6 +171,21 @@ def test_a_value_that_is_no_json_loses_no_line(make: Formatter, value: object) -
         read = orjson.loads(line)
         assert (read["known"], read["event"], read["level"]) == (1, "caf?", "info")
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", read["time"])
+
+
+@pytest.mark.parametrize("deceptive", ["\u2028", "\u2029", "\x85", "\x9b31m", "\u202e", "\n", "\x1b[2K"])
+async def test_a_path_passes_for_nothing_else(logged: Logged, deceptive: str) -> None:
+    client, written = logged
+    forged = "/x" + deceptive + '{"level":"error"}'
+    assert (await client.get(quote(forged))).status_code == 404
+    text = written.text()
+    assert text.removesuffix("\n").isprintable()
+    assert orjson.loads(text)["path"] == forged
+
+
+def test_other_languages_stay_as_they_are() -> None:
+    line = json_line("info", "größer 日本", {})
+    assert "größer 日本" in line.decode()
 
 
 async def test_a_strange_header_costs_neither_answer_nor_line(logged: Logged, monkeypatch: pytest.MonkeyPatch) -> None:

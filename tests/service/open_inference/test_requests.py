@@ -9,6 +9,7 @@ import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from starlette.datastructures import Headers
 
 from service.errors import (
     BodyTooLargeError,
@@ -20,7 +21,7 @@ from service.errors import (
 from service.manifest import Manifest
 from service.open_inference import json_pixels
 from service.open_inference.json_pixels import read_pixels
-from service.open_inference.requests import Asked, read_request
+from service.open_inference.requests import Asked, header_length, read_request
 from tests.service import tiny_models
 
 MANIFEST = Manifest.parse({"sightline": tiny_models.as_json(tiny_models.metadata())})
@@ -178,7 +179,9 @@ def _is_small(body: dict[str, Any]) -> bool:
         (bytes(783), {}, "784 bytes, and it has 783"),
         (bytes(785), {}, "784 bytes, and it has 785"),
         (bytes(784), {"parameters": {"binary_data_size": 783}}, "783, and 784 bytes follow"),
-        (bytes(784), {"parameters": {"binary_data_size": True}}, "binary_data_size is True"),
+        (bytes(784), {"parameters": {"binary_data_size": True}}, "binary_data_size is true"),
+        (bytes(784), {"parameters": {"binary_data_size": "784"}}, 'is "784", and 784 bytes'),
+        (bytes(784), {"parameters": {"binary_data_size": {"a": ["b" * 1000]}}}, 'is {"a":["b'),
         (bytes(784), {"parameters": {"binary_data_size": -784}}, "-784"),
         (bytes(784), {"parameters": {"binary_data_size": None}}, "784 bytes follow the JSON"),
         (bytes(784), {"parameters": None}, "784 bytes follow the JSON"),
@@ -204,6 +207,19 @@ def test_a_header_that_is_longer_than_the_body() -> None:
         read(bytes(785), 0)
     with pytest.raises(InvalidRequestError, match="it has 0 bytes"):
         read(b"", 0)
+
+
+@pytest.mark.parametrize(
+    "stated", [["-1"], ["1e3"], ["3.5"], ["+5"], [""], ["5, 5"], ["9" * 19], ["5", "6"], ["0", "5"]]
+)
+def test_a_header_that_is_not_one_number(stated: list[str]) -> None:
+    with pytest.raises(MalformedRequestError, match="Inference-Header-Content-Length is"):
+        header_length(Headers(raw=[(b"inference-header-content-length", each.encode()) for each in stated]))
+
+
+def test_a_header_that_is_there_twice_and_the_same() -> None:
+    assert header_length(Headers(raw=[(b"inference-header-content-length", b"5")] * 2)) == 5
+    assert header_length(Headers()) is None
 
 
 JSON_LIKE = st.text(alphabet='0123456789,[] \n.-e"}', max_size=40)
