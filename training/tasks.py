@@ -216,10 +216,12 @@ STREETS = Task(
         # full size comes when edges and thin things are left to learn.
         stages=(
             Stage(0.0, StreetAugmentation(crop=(184, 240), scales=(0.4, 1.2))),
-            Stage(0.5, StreetAugmentation(crop=(256, 320), scales=(0.5, 1.6))),
+            Stage(0.5, StreetAugmentation(crop=(256, 320), scales=(0.65, 1.6))),
         ),
     ),
-    class_weights=lambda data: tempered_class_weights(data, len(camvid.CLASSES), exponent=0.5),
+    # With 0.5, rare classes were found too often rather than too seldom: taking the weights' logarithms off a trained
+    # network's scores took its mean IoU on training frames from 65.8 to 68.9%. The Jaccard loss does the rest.
+    class_weights=lambda data: tempered_class_weights(data, len(camvid.CLASSES), exponent=0.25),
     jaccard=0.5,
     ignored_label=IGNORED_LABEL,
 )
