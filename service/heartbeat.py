@@ -1,7 +1,7 @@
 """Ends a process whose event loop does not come round, whatever it is that holds it up.
 
-Every other watch here is Python, and waits for the interpreter like everything else: a call into C that hangs and does not
-let go of the interpreter, a GPU driver's for one, stops them all. `faulthandler` waits in a thread of C, which needs none.
+Every other watch here is Python, and waits for the interpreter like everything else: a call into C that hangs and does
+not let go of the interpreter, a GPU driver's for one, stops them all. `faulthandler` waits in a thread of C.
 """
 
 import asyncio

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed (D
 
 
 class Replica(ThreadingHTTPServer):
-    """Answers what it was asked, and remembers it; `begun` counts before a body is read, `status` 503 says it is full."""
+    """Answers what it was asked, and remembers it, `begun` before a body is read; `status` 503 says that it is full."""
 
     daemon_threads = True
 

@@ -380,7 +380,10 @@ def test_all_of_a_graph_on_cuda() -> None:
 @pytest.mark.parametrize(
     ("session", "complaint"),
     [
-        (FakeSession([CPU], {CPU: ["Conv"]}), "CUDA did not start; onnxruntime fell back to CPUEx.*, else by deleting the env.*.venv-cuda12"),
+        (
+            FakeSession([CPU], {CPU: ["Conv"]}),
+            "CUDA did not start; onnxruntime fell back to CPUExecutionProvider.*, else by deleting .*venv-cuda12",
+        ),
         (
             FakeSession([CUDA, CPU], {CUDA: ["Conv"], CPU: ["Shape", "Gather"]}),
             "Shape 'node_shape' on CPUExecutionProvider, Gather 'node_gather' on .* export .* for a fixed height",
