@@ -81,11 +81,6 @@ def speed(
             figures = _figures(_times(opened, batch, s), batch, nodes, peaks)
         except Exception as error:  # noqa: BLE001 - onnxruntime's have no other base class, and the next size may run
             failed = first_line(error)
-| None]
-        try:
-            figures, failed = _figures(_times(opened, batch, s), batch, nodes, peaks), None
-        except Exception as error:  # noqa: BLE001 - onnxruntime's have no other base class, and the next size may run
-            figures, failed = dict.fromkeys(_FIGURES), first_line(error)
         rows.append({"batch": batch, **figures, "failed": failed})
     return rows
 
@@ -105,9 +100,7 @@ def _times(opened: Opened, batch: int, s: float) -> list[float]:
     return times
 
 
-def _figures(
-    times: Sequence[float], batch: int, nodes: Sequence[Node], peaks: Peaks | None
-) -> dict[str, float | None]:
+def _figures(times: Sequence[float], batch: int, nodes: Sequence[Node], peaks: Peaks | None) -> dict[str, float | None]:
     median = statistics.median(times)
     moved = sum(n.parameter_bytes + batch * n.activation_bytes for n in nodes)
     bound = sum(n.bound_s(batch, peaks.flops_per_s, peaks.bytes_per_s) for n in nodes) if peaks else None
@@ -129,8 +122,7 @@ def by_kind(nodes: Sequence[Node]) -> dict[str, float]:
 
 
 def served(provider: Provider, models: Path, connections: Sequence[int], seconds: float) -> list[Row]:
-    """The whole service over HTTP, for both tasks: the first request there is, one client after the other's answer, and
-    several at once.
+    """The whole service over HTTP, for both tasks: the first request, then clients one at a time and several at once.
 
     The first request counts among those of its first load. What of the CPU was used is the service's alone, thread by
     thread: the event loop is one, and when it takes a whole core, it is what bounds the service, however many cores are

@@ -87,7 +87,8 @@ def edge(
     if whole:
         shutil.copy(settings / "bodies-whole.conf", settings / "bodies.conf")
     configuration = (settings / "nginx.conf").read_text(encoding="utf-8")
-    assert (gap := f"client_body_timeout {BODY_GAP_S}s;") in configuration
+    gap = f"client_body_timeout {BODY_GAP_S}s;"
+    assert gap in configuration
     patient = configuration.replace(gap, f"client_body_timeout {body_gap_s}s;")
     (settings / "nginx.conf").write_text(patient, encoding="utf-8")
     (settings / "listen.conf").write_text(f"listen 127.0.0.1:{port};")

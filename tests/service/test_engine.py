@@ -407,7 +407,7 @@ def test_less_than_all_of_a_graph_on_cuda(session: FakeSession, complaint: str) 
 
 def test_an_onnxruntime_that_keeps_no_record() -> None:
     old = SimpleNamespace(get_providers=lambda: [CUDA, CPU])
-    with pytest.raises(ProviderError, match="cannot say where the nodes are.*: install a version that pyproject.toml"):
+    with pytest.raises(ProviderError, match=r"cannot say where the nodes are.*: install a version that"):
         check_placement(Path("x.onnx"), old)
 
 
