@@ -19,6 +19,7 @@ async def heartbeat(limit_s: float) -> AsyncIterator[None]:
 
     Nobody is answered then, and nothing is cleaned up: where each thread stood is written to the standard error.
     """
+    _watch_from_now(limit_s)  # not only once the loop comes round for the first time
     beating = asyncio.create_task(_beat(limit_s))
     try:
         yield
@@ -29,5 +30,9 @@ async def heartbeat(limit_s: float) -> AsyncIterator[None]:
 
 async def _beat(limit_s: float) -> None:
     while True:
-        faulthandler.dump_traceback_later(limit_s, exit=True, file=_STDERR)
         await asyncio.sleep(min(limit_s / 4, _MOST_BETWEEN_S))
+        _watch_from_now(limit_s)
+
+
+def _watch_from_now(limit_s: float) -> None:
+    faulthandler.dump_traceback_later(limit_s, exit=True, file=_STDERR)
