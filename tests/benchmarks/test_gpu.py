@@ -159,8 +159,8 @@ def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], monkeypatc
 
 def found_on_a_gpu(**changes: Any) -> dict[str, Any]:
     def model(rate: float, off: list[str], **answers: Any) -> dict[str, Any]:
-        failed = {"batch": 128, "pictures_per_s": None, "failed": "CUDA failure 2: out of memory"}
-        speed = [{"batch": 8, "pictures_per_s": rate / 2, "failed": answers.get("failed")}]
+        failed: dict[str, Any] = {"batch": 128, "pictures_per_s": None, "failed": "CUDA failure 2: out of memory"}
+        speed: list[dict[str, Any]] = [{"batch": 8, "pictures_per_s": rate / 2, "failed": answers.get("failed")}]
         speed += [{"batch": 16, "pictures_per_s": rate, "failed": None}, failed]  # which the service never runs
         golden = {"agreement": answers.get("agreement", 0.9999)}
         alike = answers.get("against_fp32", 0.9995)
