@@ -8,6 +8,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
@@ -155,6 +156,7 @@ class Batcher(Generic[In, Out]):
         self._last_end = 0.0
         self._change = asyncio.Event()
         self._idle = asyncio.Event()
+        self._context = copy_context()  # of no request
         self._loop_task: asyncio.Task[None] | None = None
         self._lost: UnavailableError | None = None
         self._closing = False
@@ -226,7 +228,7 @@ class Batcher(Generic[In, Out]):
         self._queue.update(dict.fromkeys(entries))
         self._change.set()
         if len(self._queue) >= self._worth_a_run:
-            self._release_due()
+            self._context.run(self._release_due)  # else what is logged of a batch would name this request
         deadline = loop.call_later(timeout_s, _expire, entries)
         try:
             return [await entry.future for entry in entries]
@@ -322,17 +324,19 @@ class Batcher(Generic[In, Out]):
         return entries
 
     def _start_run(self, entries: list[_Entry[In, Out]]) -> None:
+        handed_at = self._clock()  # read first: on a thread it may have ended when the call returns
         try:
             future: asyncio.Future[Sequence[Out]] = asyncio.ensure_future(self._run([entry.item for entry in entries]))
         except Exception as error:  # noqa: BLE001 - as if it were raised later
             future = asyncio.get_running_loop().create_future()
             future.set_exception(error)
-        self._running[future] = _Batch(entries, self._clock())
+        self._running[future] = _Batch(entries, handed_at)
         future.add_done_callback(self._on_run_end)
 
     def _on_run_end(self, future: "asyncio.Future[Sequence[Out]]") -> None:
         batch = self._running.pop(future)
-        started_at, self._last_end = max(batch.handed_at, self._last_end), _ended_at(future) or self._clock()
+        ended_at = _ended_at(future) or self._clock()
+        started_at, self._last_end = min(max(batch.handed_at, self._last_end), ended_at), ended_at
         self._change.set()
         try:
             outputs = self._outputs(future, len(batch.entries))
@@ -340,7 +344,7 @@ class Batcher(Generic[In, Out]):
             self._observer.failed()
             _fail(batch.entries, error)
             return
-        run_s = self._last_end - started_at
+        run_s = ended_at - started_at
         self._observer.ran(run_s)
         for entry, output in zip(batch.entries, outputs, strict=True):
             if not entry.future.done():
