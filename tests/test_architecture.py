@@ -98,7 +98,8 @@ SERVICE: dict[str, set[str]] = {
         "version",
         "workers",
     },
-    "server": {"app", "connections", "errors", "logs", "metrics", "pipeline", "settings"},
+    "listeners": {"errors", "settings"},
+    "server": {"app", "connections", "errors", "listeners", "logs", "metrics", "pipeline", "settings"},
     "__main__": {"server"},
 }
 
