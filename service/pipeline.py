@@ -17,7 +17,7 @@ from PIL import Image
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from service.batching import Answer, Places
+from service.batches import Answer, Places
 from service.bodies import BodyBudget, BodyHold, read_body
 from service.errors import BodyTimeoutError, DeadlineExceededError, InvalidRequestError
 from service.images import Prepared, decode
