@@ -61,10 +61,10 @@ class Batcher(Generic[In, Out]):
     `run` says that it will never answer again: then everything that waits fails too, and so does `healthy`.
 
     A run made on a thread ends while the event loop is busy with other requests. Where what `run` gives has an
-    `ended_at` (see `batches.Run`), the batcher looks at it whenever enough items have come for a run of their own, and does not
-    let `run` stand idle until the event loop is told.
+    `ended_at` (see `batches.Run`), the batcher looks at it whenever enough items have come for a run of their own, and
+    does not let `run` stand idle until the event loop is told.
 
-    All methods belong to the event loop that `start` was called on. `clock` counts seconds, and is what gives `ended_at`.
+    All methods belong to the event loop that `start` was called on. `clock` counts seconds, as `ended_at` does.
     """
 
     def __init__(

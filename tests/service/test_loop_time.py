@@ -54,7 +54,8 @@ async def test_small_pictures_that_take_long(serve: Serve, case: str, picture: b
 
 async def test_plain_pictures_are_decoded_where_they_stand(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """In every format, uncompressed too; a hop to a thread would take longer than their decoding."""
-    pictures = [encoded(Image.new("RGB", (28, 28), (50, 50, 50)), each) for each in ("PNG", "JPEG", "WEBP", "GIF", "BMP")]
+    grey = Image.new("RGB", (28, 28), (50, 50, 50))
+    pictures = [encoded(grey, each) for each in ("PNG", "JPEG", "WEBP", "GIF", "BMP")]
     pictures += [encoded(Image.effect_noise((28, 28), 40), each) for each in ("PNG", "BMP")]
     async with serve() as service:
 
