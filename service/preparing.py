@@ -17,7 +17,7 @@ from service.workers import Workers
 
 # About a millisecond of decoding. Below it a thread hop costs as much as the work it would move.
 _INLINE_PIXELS = 16_384
-_INLINE_BYTES = 65_536  # few pixels can come in many bytes, all of which are looked at
+_INLINE_BYTES = 16_384  # few pixels can come in many bytes: the header of a JPEG of so many takes up to 3 ms to find
 _WORTH_A_HOP = _INLINE_PIXELS + 1
 _PLAIN_BYTES, _PLAIN_BYTES_A_PIXEL = 4096, 4  # more than pixels take uncompressed, and a palette and a date beside them
 

@@ -30,8 +30,7 @@ async def held(workers: Workers) -> tuple[threading.Event, "asyncio.Task[list[bo
         return release.wait(30)
 
     task = asyncio.create_task(workers.run_all([wait]))
-    while not began.is_set():
-        await asyncio.sleep(0.001)
+    await asyncio.to_thread(began.wait)
     return release, task
 
 
@@ -49,6 +48,7 @@ async def test_a_call_whose_caller_left_keeps_no_picture() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     del waiting
+    await asyncio.sleep(0.01)
     gc.collect()
     assert workers.pending == 1
     assert seen() is None
@@ -76,6 +76,7 @@ async def test_closing_while_the_threads_take_what_waits() -> None:
         await workers.run_all([lambda: 1])
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 async def test_a_thread_that_cannot_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pool says that it is not healthy, and gives up, for the process to be started anew."""
     workers = Workers(1, 8, timeout_s=0.2)
