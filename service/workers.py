@@ -90,7 +90,8 @@ class Workers:
         submitted = [self._submit(call) for call in calls]
         futures = [asyncio.wrap_future(each.future) for each in submitted]
         try:
-            return await asyncio.gather(*futures)
+            outcomes: list[T] = await asyncio.gather(*futures)
+            return outcomes
         finally:
             for each, future in zip(submitted, futures, strict=True):
                 future.cancel()
