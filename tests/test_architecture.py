@@ -16,6 +16,7 @@ SERVICE: dict[str, set[str]] = {
     "manifest": set(),
     "batching": {"errors"},
     "in_flight": {"errors"},
+    "heartbeat": set(),
     "timings": set(),
     "static_files": set(),
     "version": set(),
@@ -98,7 +99,7 @@ SERVICE: dict[str, set[str]] = {
         "version",
         "workers",
     },
-    "server": {"app", "connections", "errors", "logs", "metrics", "pipeline", "settings"},
+    "server": {"app", "connections", "errors", "heartbeat", "logs", "metrics", "pipeline", "settings"},
     "__main__": {"server"},
 }
 
