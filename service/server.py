@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from service.app import create_app, create_metrics_app
 from service.connections import bounded
 from service.errors import StartupError
+from service.heartbeat import heartbeat
 from service.listeners import bind, warn_when_metrics_are_open, warn_when_open
 from service.logs import RequestLog, logging_to
 from service.metrics import Metrics
@@ -32,6 +33,7 @@ _HEAPS = 2  # glibc takes eight a core, among which what is free lies scattered:
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 _LOST_ENGINE_GRACE_S = 1  # for answers to get out; what has no answer yet will have none
 _LAST_RESORT_S = 10.0
+_HELD_AFTER_S = 30.0  # beyond what a run may take: the watch of runs comes first, which answers who waits
 _UNREAD_METRICS_S = 5.0
 logger = logging.getLogger(__name__)
 
@@ -135,7 +137,8 @@ def _serve(settings: Settings, request_log: RequestLog) -> int:
             # uvicorn raises the signal that stopped it once more when it is done; by then there is nothing left to do.
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: None)
-            async with _metrics_served(metrics_listener, app.state.metrics):
+            held_s = max(settings.run_timeout_s, settings.decode_timeout_s) + _HELD_AFTER_S
+            async with heartbeat(held_s), _metrics_served(metrics_listener, app.state.metrics):
                 await server.serve(sockets=[listener])
             logger.info("stopped%s", ": an engine or a decoder was lost" if server.lost_engine else "")
 

@@ -17,6 +17,7 @@ SERVICE: dict[str, set[str]] = {
     "batches": set(),
     "batching": {"batches", "errors"},
     "in_flight": {"errors"},
+    "heartbeat": set(),
     "timings": set(),
     "static_files": set(),
     "version": set(),
@@ -100,7 +101,7 @@ SERVICE: dict[str, set[str]] = {
         "workers",
     },
     "listeners": {"errors", "settings"},
-    "server": {"app", "connections", "errors", "listeners", "logs", "metrics", "pipeline", "settings"},
+    "server": {"app", "connections", "errors", "heartbeat", "listeners", "logs", "metrics", "pipeline", "settings"},
     "__main__": {"server"},
 }
 
