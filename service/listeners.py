@@ -8,9 +8,9 @@ import sys
 from service.errors import StartupError
 from service.settings import Settings
 
-# What the system may take of an answer before its client reads; Linux makes it twice as much, and counts its own overhead
-# in. Left to itself it takes up to 4 MB, and to copy that for 200 clients who do not read kept others waiting for 5 s
-# instead of 0.4, on two busy cores. It is also what a connection carries in one round trip, which is enough.
+# What the system may take of an answer before its client reads, doubled by Linux for what it keeps beside it. Left to
+# itself it takes up to 4 MB, and to copy that for 200 clients who do not read kept others waiting for 5 s instead of
+# 0.4, on two busy cores. It is also what a connection carries in one round trip, which is enough.
 _SEND_BUFFER_BYTES = 262_144
 logger = logging.getLogger(__name__)
 
