@@ -18,7 +18,7 @@ from service.providers import open_session
 from service.server import main
 
 RAISES, ANSWERS_NAN, ANSWERS_A_WRONG_SHAPE, SLEEPS, HANGS, DOZES = 201, 203, 205, 207, 209, 211
-SLEEP_S, DOZE_S = 0.4, 2.0
+SLEEP_S, DOZE_S = 0.4, 5.0
 DECODE_HANGS, DECODE_EXITS, THREAD_DIES = (40, 41), (40, 42), (40, 43)
 """Sizes of pictures: decoding never ends; it ends its thread; the thread is ended once it waits for the next."""
 
@@ -62,7 +62,7 @@ def _decode_with_faults(*args: Any) -> Any:
         case n if n == DECODE_EXITS:
             sys.exit("a decoder that ends its thread")
         case n if n == THREAD_DIES:
-            threading.Timer(0.2, _kill, [threading.get_ident()]).start()
+            threading.Timer(0.05, _kill, [threading.get_ident()]).start()
     return picture, size
 
 
