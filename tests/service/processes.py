@@ -118,9 +118,9 @@ class Connection:
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
 
-    def post(self, path: str, body: bytes, content_type: str = "image/png") -> "Reply":
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
-        self.send(head.encode() + body)
+    def post(self, path: str, body: bytes, content_type: str = "image/png", *headers: str) -> "Reply":
+        lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
+        self.send("\r\n".join([*lines, *headers, "", ""]).encode() + body)
         return self.reply()
 
     def get(self, path: str) -> "Reply":
