@@ -139,12 +139,12 @@ def test_draining(models_dir: Path) -> None:
 
 
 def test_who_left_is_in_no_batch(models_dir: Path) -> None:
-    """While one picture is run for 2 s, twenty others come and their clients leave; then one comes and waits."""
+    """While one picture is run for 5 s, twenty others come and their clients leave; then one comes and waits."""
     options = {"classify_max_batch_size": 32, "classify_max_queue_size": 64, "access_log": False}
     row = ("client leaves", "20 of 22 leave the queue", "dropped before the batch forms")
     with (
         running("tests.service.faulty", models_dir=models_dir, **options) as service,
-        witnessed(service, *row) as seen,
+        witnessed(service, *row, Limits(seconds=30)) as seen,
         ThreadPoolExecutor(2) as pool,
     ):
         runs = pool.submit(post, service, faulty.DOZES)
