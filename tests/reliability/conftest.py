@@ -21,7 +21,7 @@ def _as_many_files_as_allowed() -> Iterator[None]:
 
 
 @pytest.fixture
-def a_thousand_files(_as_many_files_as_allowed: None) -> None:
+def a_thousand_files() -> None:
     """For tests that hold a thousand connections."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < 1200:
