@@ -23,6 +23,7 @@ SERVICE: dict[str, set[str]] = {
     "metrics": {"batching"},
     "observation": {"logs", "metrics", "timings"},
     "bodies": {"errors"},
+    "heap": {"bodies"},
     "keys": {"errors"},
     "connections": set(),
     "uploads": {"bodies", "errors"},
@@ -83,6 +84,7 @@ SERVICE: dict[str, set[str]] = {
     "app": {
         "bodies",
         "errors",
+        "heap",
         "keys",
         "logs",
         "metrics",

@@ -33,7 +33,7 @@ def test_bodies_over_the_budget(models_dir: Path) -> None:
     options = {"max_body_memory_bytes": 60_000_000, "access_log": False, "body_timeout_s": 60}
     must = "503 overloaded, Retry-After above the limit; 180 MB never stand there"
     with running(models_dir=models_dir, **options) as service:
-        for case, limits in twice("30 of 6 MB, limit 60 MB", Limits(seconds=60, peak_mb=150, kept_mb=150)):
+        for case, limits in twice("30 of 6 MB, limit 60 MB", Limits(seconds=60, peak_mb=175, kept_mb=40)):
             with witnessed(service, BUDGET, case, must, limits) as seen:
                 replies = bodies(service, 30, 6_000_000)
                 problems = [(reply.status, reply.problem) for reply in replies]
