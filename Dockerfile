@@ -27,14 +27,6 @@ RUN python -m venv /opt/sightline \
     fi
 
 FROM python:3.11-slim-bookworm
-ARG VARIANT=gpu
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="sightline" \
-    org.opencontainers.image.description="REST inference: digits to /classify, street scenes to /segment" \
-    org.opencontainers.image.licenses="MIT" \
-    org.opencontainers.image.version="${VERSION}-${VARIANT}" \
-    org.opencontainers.image.revision="${REVISION}"
 ENV PATH=/opt/sightline/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -58,3 +50,16 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=600s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ.get('SIGHTLINE_PORT', '8000')}/readyz\", timeout=2)"]
 ENTRYPOINT ["python", "-m", "service"]
+# Last, so that another revision or moment costs no layer. docs/security.md shows how they are given.
+ARG VARIANT=gpu
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG CREATED=
+ARG SOURCE=
+LABEL org.opencontainers.image.title="sightline" \
+    org.opencontainers.image.description="REST inference: digits to /classify, street scenes to /segment" \
+    org.opencontainers.image.licenses="MIT" \
+    org.opencontainers.image.version="${VERSION}-${VARIANT}" \
+    org.opencontainers.image.revision="${REVISION}" \
+    org.opencontainers.image.created="${CREATED}" \
+    org.opencontainers.image.source="${SOURCE}"

@@ -15,8 +15,11 @@ _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 # https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/: CUDA 13 dropped what is older than Turing.
 _LEAST_DRIVER = {12: "525", 13: "580"}
-_LEAST_CAPABILITY = {12: (7, 5), 13: (7, 5)}  # CUDA 12 itself takes older ones, but cuDNN does not since 9.11
-_CUDA_12 = ", or take the build for CUDA 12 (VARIANT=cuda12 docker compose up --build, or VARIANT=cuda12 scripts/serve)"
+_LEAST_CAPABILITY = {12: (6, 0), 13: (7, 5)}  # of 12: the oldest that onnxruntime 1.26.0 has code for; cuDNN is pinned
+_CUDA_12 = (
+    "take the build for CUDA 12 (VARIANT=cuda12 docker compose up --build, or "
+    "SIGHTLINE_PROVIDER=cuda VARIANT=cuda12 scripts/serve)"
+)
 
 NO_DRIVER = (
     f"NVIDIA's driver is not visible here ({_LIBRARY} is missing). On the host itself, install the driver; in a "
@@ -55,15 +58,16 @@ def _too_old(driver: Any, cuda_major: int) -> str | None:
         return (
             f"NVIDIA's driver supports CUDA {version // 1000}.{version % 1000 // 10}, and this build of onnxruntime "
             f"needs CUDA {cuda_major}: update the driver to {_LEAST_DRIVER.get(cuda_major, 'a newer one')} or newer"
-            f"{_CUDA_12 if cuda_major > 12 else ''}"
+            f"{f', or {_CUDA_12}' if cuda_major > 12 else ''}"
         )
     if _number(driver.cuDeviceGetCount) == 0:
         return NO_DEVICE
     found = (_number(driver.cuDeviceGetAttribute, _MAJOR, 0), _number(driver.cuDeviceGetAttribute, _MINOR, 0))
     if found < (least := _LEAST_CAPABILITY.get(cuda_major, (0, 0))):
+        for_older = f"{_CUDA_12}, " if found >= _LEAST_CAPABILITY[12] else ""
         return (
             f"the GPU's compute capability is {found[0]}.{found[1]}, and this build needs {least[0]}.{least[1]} "
-            "or newer: use another card, or the CPU (docker compose -f compose.cpu.yaml up)"
+            f"or newer: use another card, {for_older}or the CPU (docker compose -f compose.cpu.yaml up)"
         )
     return None
 

@@ -165,8 +165,9 @@ def check_placement(path: Path, session: Any) -> None:
     if providers[:1] != [_CUDA]:
         raise ProviderError(
             f"{path}: CUDA did not start; onnxruntime fell back to {', '.join(providers)}. Probably a library of CUDA "
-            "or cuDNN is missing or of another version: install the `gpu` extra anew; SIGHTLINE_LOG_LEVEL=debug shows "
-            "what onnxruntime says"
+            "or cuDNN is missing or of another version. Install them anew: for a container with docker compose build "
+            "--no-cache, else by deleting the environment (.venv-gpu, or .venv-cuda12) and starting as before; "
+            "SIGHTLINE_LOG_LEVEL=debug shows what onnxruntime says"
         )
     elsewhere = [(node, provider) for provider, node in placement(session) if provider != _CUDA]
     if elsewhere:
@@ -183,11 +184,16 @@ def placement(session: Any) -> list[tuple[str, Any]]:
     and before the provider's own fuse some into one, which stays where its parts were.
 
     Raises:
-        ProviderError: there is no record.
+        ProviderError: there is no record, or onnxruntime is too old to keep one.
     """
-    placed = [
-        (part.ep_name, node) for part in session.get_provider_graph_assignment_info() for node in part.get_nodes()
-    ]
+    try:
+        parts = session.get_provider_graph_assignment_info()
+    except AttributeError as error:
+        raise ProviderError(
+            f"onnxruntime {ort.__version__} cannot say where the nodes are, so it is not known that CUDA runs them: "
+            "install a version that pyproject.toml names, or set SIGHTLINE_PROVIDER=cpu"
+        ) from error
+    placed = [(part.ep_name, node) for part in parts for node in part.get_nodes()]
     if not placed:
         raise ProviderError("onnxruntime has no record of where the nodes are, so it is not known that CUDA runs them")
     return placed

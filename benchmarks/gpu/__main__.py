@@ -15,7 +15,7 @@ from benchmarks.gpu import costs, measuring, report, sessions
 from service.artifacts import Artifact, find_models
 from service.errors import StartupError
 from service.providers import Provider
-from service.settings import REPOSITORY
+from service.settings import REPOSITORY, Settings
 
 
 def main(arguments: list[str]) -> int:
@@ -36,22 +36,21 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"gpu-check: {error}\n")
         return 2
     text = report.page(found)
-    chosen.out.mkdir(parents=True, exist_ok=True)
     (chosen.out / "report.md").write_text(text, encoding="utf-8")
-    (chosen.out / "report.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    _save(found, chosen.out)
     sys.stdout.write(f"{text}\nSaved in {chosen.out}\n")
     return 0 if all(verdict != "missed" for _, _, verdict in found["bars"]) else 1
 
 
 def check(chosen: argparse.Namespace) -> dict[str, Any]:
-    """All that is found, as JSON.
+    """All that is found, as JSON; what there is so far is saved after each model, for a later failure takes none of it.
 
     Raises:
         StartupError: the provider cannot be used, or a model file is no good.
     """
     provider: Provider = chosen.provider
     batches = tuple(chosen.batches or ((1, 2, 4, 8, 16, 32, 64) if provider == "cuda" else (1, 4)))
-    found: dict[str, Any] = {"models": {}}
+    found: dict[str, Any] = {"committed_models": chosen.models.resolve() == REPOSITORY / "models", "models": {}}
     for files in find_models(chosen.models):
         fp32_outputs = None
         for artifact in sorted(files.by_precision.values(), key=lambda a: a.manifest.precision, reverse=True):
@@ -63,11 +62,17 @@ def check(chosen: argparse.Namespace) -> dict[str, Any]:
             fp32_outputs = outputs if artifact.manifest.precision == "fp32" else fp32_outputs
             model["against_fp32"] = _agreement(outputs, fp32_outputs, artifact)
             found["models"][f"{files.name} {artifact.manifest.precision}"] = model
+            _save(found, chosen.out)
     found["libraries"] = sessions.cuda_libraries()
     sys.stderr.write("gpu-check: the service …\n")
     found["served"] = measuring.served(provider, chosen.models, chosen.connections, chosen.seconds)
     found["bars"] = bars(found)
     return found
+
+
+def _save(found: dict[str, Any], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def _look_at(opened: sessions.Opened, batches: tuple[int, ...], chosen: argparse.Namespace) -> dict[str, Any]:
@@ -102,12 +107,13 @@ def bars(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     """What a GPU must reach. On the CPU those that are about a GPU are not asked."""
     on_gpu = found["machine"]["provider"] == "cuda"
     off = [node for model in found["models"].values() for node in model["off"]]
-    rows = [("nodes off the provider: 0", str(len(off)), _verdict(not off))]
+    rows = [("nodes off the provider: 0", str(len(off)), _verdict(not off)), *_answers(found), _failed(found)]
     streets = {name: model for name, model in found["models"].items() if model["task"] == "segmentation"}
     for name, model in streets.items():
         partner = streets.get(name.replace("fp16", "fp32"))
         if "fp16" in name and partner is not None:
-            ratio = _rate(model, 16) / _rate(partner, 16)
+            rate, least = _rate(model, 16), _rate(partner, 16)
+            ratio = rate / least if rate and least else 0.0
             text = f"{name}: pictures/s at batch 16 (or the largest) ≥ 1.7 × fp32's"
             rows.append((text, f"{ratio:.2f}", _verdict(ratio >= 1.7, asked=on_gpu)))
     served = [row for row in found["served"] if row["path"] == "/segment"]
@@ -115,7 +121,7 @@ def bars(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     if alone is not None:
         fps = alone["requests_per_s"]
         rows.append(("streets, one client: ≥ 30 frames/s", f"{fps:.1f}", _verdict(fps >= 30, asked=on_gpu)))
-    session = max((row["pictures_per_s"] for model in streets.values() for row in model["speed"]), default=0.0)
+    session = max((row["pictures_per_s"] for model in streets.values() for row in _measured(model)), default=0.0)
     best = max(served, key=lambda row: row["requests_per_s"], default=None)
     if best is not None and session:
         share, cores = best["requests_per_s"] / session, found["machine"]["cores"]
@@ -132,13 +138,52 @@ def bars(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _rate(model: dict[str, Any], batch: int) -> float:
-    rate: float = next((row for row in model["speed"] if row["batch"] == batch), model["speed"][-1])["pictures_per_s"]
+def _answers(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Whether a model answers as PyTorch did at export, and in fp16 as in fp32: as far as `training export` asks it.
+
+    Asked of the committed models: the golden pictures are theirs.
+    """
+    rows = []
+    for name, model in found["models"].items():
+        golden, alike = model["golden"]["agreement"], model["against_fp32"]
+        asked = found["committed_models"]
+        if golden is not None:
+            text = f"{name}: the labels of PyTorch at export ≥ 0.995"
+            rows.append((text, f"{golden:.4f}", _verdict(golden >= 0.995, asked=asked, of="other models")))
+        if "fp16" in name and alike is not None:
+            digits = model["task"] == "classification"
+            text = f"{name}: the labels of fp32 {'in each picture' if digits else '≥ 0.995 of the pixels'}"
+            holds = alike == 1 if digits else alike >= 0.995
+            rows.append((text, f"{alike:.4f}", _verdict(holds, asked=asked, of="other models")))
+    return rows
+
+
+def _failed(found: dict[str, Any]) -> tuple[str, str, str]:
+    """Larger batches than the service makes may fail, where a card has little memory."""
+    settings = Settings.model_construct()
+    failed = [
+        f"{name} {row['batch']}"
+        for name, model in found["models"].items()
+        for row in model["speed"]
+        if row["failed"] and row["batch"] <= settings.max_batch_size(model["task"], found["machine"]["provider"])
+    ]
+    return "batch sizes of the service that cannot be run: 0", ", ".join(failed) or "0", _verdict(not failed)
+
+
+def _measured(model: dict[str, Any]) -> list[dict[str, Any]]:
+    return [row for row in model["speed"] if not row["failed"]]
+
+
+def _rate(model: dict[str, Any], batch: int) -> float | None:
+    """Pictures a second at `batch`, or at the largest that ran; None where none did."""
+    ran = _measured(model)
+    row = next((row for row in ran if row["batch"] == batch), ran[-1] if ran else None)
+    rate: float | None = row["pictures_per_s"] if row else None
     return rate
 
 
-def _verdict(holds: bool, *, asked: bool = True) -> str:
-    return ("holds" if holds else "missed") if asked else "not asked of a CPU"
+def _verdict(holds: bool, *, asked: bool = True, of: str = "a CPU") -> str:
+    return ("holds" if holds else "missed") if asked else f"not asked of {of}"
 
 
 if __name__ == "__main__":

@@ -65,9 +65,9 @@ def _golden(models: dict[str, Any]) -> str:
 
 
 def _speed(models: dict[str, Any]) -> str:
-    keys = ("batch", "median_ms", "p99_ms", "pictures_per_s", "tflops", "gb_per_s", "of_roofline")
+    keys = ("batch", "median_ms", "p99_ms", "pictures_per_s", "tflops", "gb_per_s", "of_roofline", "failed")
     rows = [(name, *(row[key] for key in keys)) for name, model in models.items() for row in model["speed"]]
-    return table(("model", "batch", "ms", "p99 ms", "pictures/s", "TFLOP/s", "GB/s", "of the roofline"), rows)
+    return table(("model", "batch", "ms", "p99 ms", "pictures/s", "TFLOP/s", "GB/s", "of the roofline", "failed"), rows)
 
 
 def _kinds(models: dict[str, Any]) -> str:
@@ -81,7 +81,7 @@ def _against_cpu(models: dict[str, Any]) -> str:
     rows = [
         (name, m["cpu_ms"], m["speed"][0]["median_ms"], m["cpu_ms"] / m["speed"][0]["median_ms"])
         for name, m in models.items()
-        if m.get("cpu_ms")
+        if m.get("cpu_ms") and m["speed"][0]["median_ms"]
     ]
     return table(("model", "CPU ms", "ms here", "times as fast"), rows) if rows else "Only the CPU was asked for."
 
@@ -91,6 +91,7 @@ def _served(rows: list[dict[str, Any]]) -> str:
         "path": "path",
         "connections": "connections",
         "requests/s": "requests_per_s",
+        "first ms": "first_ms",
         "p50 ms": "p50_ms",
         "p99 ms": "p99_ms",
         "slowest ÷ median": "slowest_over_median",

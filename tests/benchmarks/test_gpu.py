@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.gpu import __main__ as gpu_check
-from benchmarks.gpu import costs, measuring, sessions
+from benchmarks.gpu import costs, measuring, report, sessions
 from benchmarks.gpu.costs import Node, flops, peaks_of
 from service.artifacts import read_artifact
 from tests.conftest import ROOT
@@ -97,7 +97,7 @@ def test_all_of_it_on_the_cpu(tmp_path: Path, models_dir: Path, capsys: pytest.C
         "brightness fp32"
     }
     for model in found["models"].values():
-        assert [row["batch"] for row in model["speed"]] == [1, 3]
+        assert [(row["batch"], row["failed"]) for row in model["speed"]] == [(1, None), (3, None)]
         assert all(row["of_roofline"] is None and row["pictures_per_s"] > 0 for row in model["speed"])
         assert sum(model["kinds"].values()) == pytest.approx(1)
         assert set(model["placement"]) == {"CPUExecutionProvider"}
@@ -107,8 +107,48 @@ def test_all_of_it_on_the_cpu(tmp_path: Path, models_dir: Path, capsys: pytest.C
     }
     for row in found["served"]:
         assert row["refused_or_failed"] == 0
+        assert (row["first_ms"] is not None) == (row["connections"] == 1)
+        assert row["slowest_over_median"] >= (row["first_ms"] or 0) / row["p50_ms"]
         assert 0 < row["loop_used"] <= row["cores_used"]
         assert row["busiest_other_used"] <= row["cores_used"]
+
+
+class OutOfMemory:
+    """A session that has room for two pictures."""
+
+    manifest = read_artifact(ROOT / "models" / "digits.fp32.onnx").manifest
+
+    def runs(self, batch_sizes: tuple[int, ...]) -> Any:
+        if max(batch_sizes) > 2:
+            raise RuntimeError("CUDA failure 2: out of memory ; GPU=0\nand a stack")
+        return lambda images: images
+
+
+def test_a_batch_size_without_room_takes_nothing_from_the_others() -> None:
+    opened: Any = OutOfMemory()
+    rows = measuring.speed(opened, [], (1, 4, 2), None, 0.01)
+    assert [row["failed"] for row in rows] == [None, "CUDA failure 2: out of memory ; GPU=0", None]
+    assert [row["pictures_per_s"] is None for row in rows] == [False, True, False]
+    assert "out of memory" in report._speed({"digits fp32": {"speed": rows}})
+
+
+def test_what_was_measured_is_kept_when_a_later_model_fails(
+    tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[str] = []
+
+    def look_at(opened: sessions.Opened, *_: Any) -> dict[str, Any]:
+        looked_at.append(opened.manifest.name)
+        if len(looked_at) == 2:
+            raise RuntimeError("a lost context")
+        return {"golden": {"outputs": [], "agreement": 1.0}}
+
+    monkeypatch.setattr(gpu_check, "_look_at", look_at)
+    monkeypatch.setattr(gpu_check, "_agreement", lambda *_: 1.0)
+    with pytest.raises(RuntimeError, match="a lost context"):
+        gpu_check.main(["--provider", "cpu", "--models", str(models_dir), "--out", str(tmp_path / "out")])
+    found = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert [name.split()[0] for name in found["models"]] == looked_at[:1]
 
 
 def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,13 +158,23 @@ def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], monkeypatc
 
 
 def found_on_a_gpu(**changes: Any) -> dict[str, Any]:
-    def model(rate: float, off: list[str]) -> dict[str, Any]:
-        return {"task": "segmentation", "off": off, "speed": [{"batch": 16, "pictures_per_s": rate}]}
+    def model(rate: float, off: list[str], **answers: Any) -> dict[str, Any]:
+        failed: dict[str, Any] = {"batch": 128, "pictures_per_s": None, "failed": "CUDA failure 2: out of memory"}
+        speed: list[dict[str, Any]] = [{"batch": 8, "pictures_per_s": rate / 2, "failed": answers.get("failed")}]
+        speed += [{"batch": 16, "pictures_per_s": rate, "failed": None}, failed]  # which the service never runs
+        golden = {"agreement": answers.get("agreement", 0.9999)}
+        alike = answers.get("against_fp32", 0.9968)
+        return {"task": "segmentation", "off": off, "speed": speed, "golden": golden, "against_fp32": alike}
 
     row = {"path": "/segment", "loop_used": 0.3, "cores_used": 1.3, "slowest_over_median": 2.0}
     return {
         "machine": {"provider": "cuda", "cores": 8},
-        "models": {"streets fp32": model(500, []), "streets fp16": model(1000, changes.get("off", []))},
+        "committed_models": changes.get("committed", True),
+        "models": {
+            "streets fp32": model(500, [], against_fp32=1.0),
+            "streets fp16": model(1000, changes.get("off", []), **changes.get("fp16", {})),
+            "digits fp16": model(9, [], **changes.get("digits", {"against_fp32": 1.0})) | {"task": "classification"},
+        },
         "served": [
             row | {"connections": 1, "requests_per_s": 60},
             row | {"connections": 32, "requests_per_s": 900} | changes.get("busiest", {}),
@@ -137,6 +187,11 @@ def found_on_a_gpu(**changes: Any) -> dict[str, Any]:
     [
         ({}, []),
         ({"off": ["Shape x"]}, ["nodes off"]),
+        ({"fp16": {"agreement": 0.99}}, ["streets fp16: the labels of PyTorch"]),
+        ({"fp16": {"against_fp32": 0.994}}, ["streets fp16: the labels of fp32"]),
+        ({"digits": {"against_fp32": 0.9999}}, ["digits fp16: the labels of fp32 in each picture"]),
+        ({"fp16": {"agreement": 0.1, "against_fp32": 0.1}, "committed": False}, []),
+        ({"fp16": {"failed": "CUDA failure 2: out of memory"}}, ["batch sizes of the service"]),
         ({"busiest": {"requests_per_s": 300}}, ["streets: service"]),
         # Threads that are half busy each bound nothing, nor does the engine's, busy while it waits for the GPU.
         ({"busiest": {"requests_per_s": 300, "loop_used": 0.5, "cores_used": 3.5}}, ["streets: service"]),
@@ -147,7 +202,7 @@ def found_on_a_gpu(**changes: Any) -> dict[str, Any]:
 )
 def test_the_bars(changes: dict[str, Any], missed: list[str]) -> None:
     bars = gpu_check.bars(found_on_a_gpu(**changes))
-    assert len(bars) == 5
+    assert len(bars) == 11
     failed = [text for text, _, verdict in bars if verdict == "missed"]
     assert len(failed) == len(missed)
     assert all(text.startswith(start) for text, start in zip(failed, missed, strict=True))

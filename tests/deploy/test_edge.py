@@ -20,17 +20,19 @@ import pytest
 from tests.conftest import ROOT
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+BODY_GAP_S = 20
 pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed (Debian: apt install nginx-light)")
 
 
 class Replica(ThreadingHTTPServer):
-    """Answers what it was asked, and remembers how often; `status` 503 says that it is full."""
+    """Answers what it was asked, and remembers it, `begun` before a body is read; `status` 503 says that it is full."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[dict[str, Any]] = []
+        self.begun = 0
         self.status = 200
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -43,6 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Replica
 
     def _answer(self) -> None:
+        self.server.begun += 1
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.asked.append({"path": self.path, "headers": dict(self.headers), "bytes": len(body)})
         content = json.dumps({"replica": self.server.server_port, "bytes": len(body)}).encode()
@@ -65,16 +68,31 @@ def _free_port() -> int:
 
 
 @contextmanager
-def edge(folder: Path, replicas: list[int], tls: tuple[int, Path] | None = None) -> Iterator[int]:
+def edge(
+    folder: Path,
+    replicas: list[int],
+    tls: tuple[int, Path] | None = None,
+    *,
+    whole: bool = False,
+    body_gap_s: int = BODY_GAP_S,
+) -> Iterator[int]:
     """The committed configuration with other ports; yields the port it listens on.
 
-    `tls` is the port for TLS and a folder with the certificate, set up as tls.conf.example says.
+    `tls` is the port for TLS and a folder with the certificate, set up as tls.conf.example says; `whole` takes
+    bodies-whole.conf in place of bodies.conf, and `body_gap_s` is how long a body may pause.
     """
     port = _free_port()
     settings = folder / "settings"
     shutil.copytree(ROOT / "deploy" / "edge", settings)
+    if whole:
+        shutil.copy(settings / "bodies-whole.conf", settings / "bodies.conf")
+    configuration = (settings / "nginx.conf").read_text(encoding="utf-8")
+    gap = f"client_body_timeout {BODY_GAP_S}s;"
+    assert gap in configuration
+    patient = configuration.replace(gap, f"client_body_timeout {body_gap_s}s;")
+    (settings / "nginx.conf").write_text(patient, encoding="utf-8")
     (settings / "listen.conf").write_text(f"listen 127.0.0.1:{port};")
-    (settings / "upstream.conf").write_text("".join(f"server 127.0.0.1:{replica};" for replica in replicas))
+    (settings / "upstream.conf").write_text("".join(f"server 127.0.0.1:{replica} max_fails=0;" for replica in replicas))
     if tls is not None:
         shutil.rmtree(settings / "tls", ignore_errors=True)
         shutil.copytree(tls[1], settings / "tls")
@@ -148,10 +166,13 @@ def test_requests_are_spread_and_told_where_they_came_from(port: int, replicas: 
     assert len(ids) == 21
 
 
-def test_a_dead_or_full_replica_is_passed_over(port: int, replicas: tuple[Replica, Replica]) -> None:
+def test_a_dead_or_full_replica_is_passed_over(tmp_path: Path, replicas: tuple[Replica, Replica]) -> None:
     first, second = replicas
     first.status = 503
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+    with (
+        edge(tmp_path, [replica.server_port for replica in replicas], whole=True) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
         answers = [client.post("/segment", content=b"y" * 200_000) for _ in range(6)]
         assert [answer.json() for answer in answers] == [{"replica": second.server_port, "bytes": 200_000}] * 6
         first.shutdown()
@@ -167,6 +188,27 @@ def test_a_dead_or_full_replica_is_passed_over(port: int, replicas: tuple[Replic
     assert dead.headers["content-type"] == "application/problem+json"
     assert dead.headers["retry-after"] == "1"
     assert dead.json()["status"] == 503
+
+
+def test_a_dead_replica_is_passed_over_by_what_goes_on_as_it_comes(
+    port: int, replicas: tuple[Replica, Replica]
+) -> None:
+    first, second = replicas
+    first.shutdown()
+    first.server_close()
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        answers = [client.post("/segment", content=b"y" * 500_000) for _ in range(6)]
+    assert [answer.json() for answer in answers] == [{"replica": second.server_port, "bytes": 500_000}] * 6
+
+
+def test_a_body_goes_on_as_it_comes(port: int, replicas: tuple[Replica, Replica]) -> None:
+    """A replica bounds the time that a body may take only if it is asked before the body is whole."""
+    with socket.create_connection(("127.0.0.1", port), 15) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf.")
+        deadline = time.monotonic() + 10
+        while not any(replica.begun for replica in replicas):
+            assert time.monotonic() < deadline, "no replica was asked"
+            time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

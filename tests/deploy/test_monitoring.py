@@ -26,7 +26,9 @@ def test_prometheus_scrapes_the_replicas_of_the_service() -> None:
     (job,) = read("deploy/monitoring/prometheus.yml")["scrape_configs"]
     (found,) = job["dns_sd_configs"]
     assert set(found["names"]) <= set(services)
-    assert services["api"]["ports"][0].endswith(f":{found['port']}")
+    # The port that asks nobody for a key, keys or not, and that is published to nobody.
+    assert services["api"]["environment"]["SIGHTLINE_METRICS_PORT"] == str(found["port"])
+    assert not any(port.endswith(f":{found['port']}") for port in services["api"]["ports"])
 
 
 def test_grafana_asks_the_prometheus_there_is() -> None:
@@ -71,8 +73,43 @@ def test_what_a_read_only_container_is_given_are_files_that_are_there(file: str)
         assert all(set(each) == {"file"} for each in compose.get(kind, {}).values())
     for service in compose["services"].values():
         for volume in service.get("volumes", []):
-            source = volume.split(":")[0]
+            source = by_default(volume).split(":")[0]
             assert not source.startswith("./") or (ROOT / source).exists(), source
+
+
+def test_a_host_without_a_gpu_has_the_same_edge() -> None:
+    assert read("compose.cpu.yaml")["services"]["edge"] == read("docker-compose.yml")["services"]["edge"]
+
+
+def test_keys_are_a_secret_that_is_never_committed() -> None:
+    compose = read("compose.keys.yaml")
+    api = compose["services"]["api"]
+    (name,) = api["secrets"]
+    assert api["environment"] == {"SIGHTLINE_API_KEYS_FILE": f"/run/secrets/{name}"}
+    file = compose["secrets"][name]["file"].removeprefix("./")
+    assert f"/{file}" in (ROOT / ".gitignore").read_text().splitlines()
+    assert f"chown 10001 {file}" in (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("file", ["docker-compose.yml", "compose.cpu.yaml"])
+def test_what_compose_tells_the_build_is_asked_for(file: str) -> None:
+    """And stands in a label: of which revision, from where and when."""
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    asked = set(re.findall(r"^ARG (\w+)", dockerfile, re.MULTILINE))
+    told = read(file)["services"]["api"]["build"]["args"]
+    assert set(told) <= asked
+    assert by_default(told["REVISION"]) == "unknown"
+    for name in ("REVISION", "CREATED", "SOURCE"):
+        assert name in told
+        assert f'org.opencontainers.image.{name.lower()}="${{{name}}}"' in dockerfile
+
+
+def test_bodies_are_taken_as_the_variable_says() -> None:
+    mounted = [each for each in read("docker-compose.yml")["services"]["edge"]["volumes"] if "bodies" in each]
+    assert mounted == ["./deploy/edge/${EDGE_BODIES:-bodies.conf}:/etc/sightline/bodies.conf:ro"]
+    said = [(ROOT / "deploy" / "edge" / name).read_text() for name in ("bodies.conf", "bodies-whole.conf")]
+    assert [re.findall(r"^proxy_request_buffering (\w+);", each, re.MULTILINE) for each in said] == [["off"], ["on"]]
+    assert "EDGE_BODIES=bodies-whole.conf" in (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 
 
 def test_the_edge_is_published_where_its_variables_say() -> None:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.deploy.test_edge import NGINX, edge
+from tests.reliability.test_requests import BODY_S
 from tests.reliability.witness import Limits, until, witnessed
 from tests.service.conftest import grey_png
 from tests.service.processes import Connection, Running, running
@@ -20,6 +21,7 @@ from tests.service.processes import Connection, Running, running
 pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed (Debian: apt install nginx-light)")
 
 CLASSIFY = "/classify?model=brightness"
+SILENT_S = 5.0  # client_header_timeout, which counts from the connection's first moment
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +51,18 @@ HEADERS, FRAMING, HOST = (
     "no Host, two Hosts",
 )
 TOO_LARGE = (400, 414, 431)
+
+
+def lines(count: int) -> bytes:
+    """`count` bytes of headers, in lines of 500."""
+    line = b"X: " + b"x" * 495 + b"\r\n"
+    return line * (count // len(line) - 1) + b"Y: " + b"y" * (count % len(line) + len(line) - 5) + b"\r\n"
+
+
 CASES = [
     Case(HEADERS, "one of 5 MB", HEAD + b"X: " + b"x" * 5_000_000 + b"\r\n\r\n", TOO_LARGE),
     Case(HEADERS, "20,000", HEAD + b"X: y\r\n" * 20_000 + b"\r\n", TOO_LARGE),
+    Case(HEADERS, "33 KiB", b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + lines(33 << 10) + b"\r\n", TOO_LARGE),
     Case(HEADERS, "a path of 40 KB", b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", TOO_LARGE),
     Case(FRAMING, "both", HEAD + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", (400,)),
     Case(FRAMING, "two lengths", HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nx", (400,)),
@@ -95,6 +106,112 @@ def test_dripped_headers(service: Running, port: int) -> None:
         seen.answered(f"closed after {time.monotonic() - seen.started_at:.1f} s")
 
 
+def test_just_enough_headers(service: Running, port: int) -> None:
+    with (
+        witnessed(service, HEADERS, "31 KiB", "200", where="edge") as seen,
+        Connection.to("127.0.0.1", port) as connection,
+    ):
+        connection.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + lines(31 << 10) + b"\r\n")
+        reply = connection.reply()
+        seen.answered(reply)
+        assert reply.status == 200
+
+
+def test_a_connection_without_a_byte(service: Running, port: int) -> None:
+    """Sooner than the service alone, where it may be silent for 75 s: it is among the headers' time."""
+    must = f"closed silently after {SILENT_S:g} s"
+    limits = Limits(seconds=SILENT_S + 3)
+    with (
+        witnessed(service, "headers dripped", "a connection without a byte", must, limits, where="edge") as seen,
+        Connection.to("127.0.0.1", port) as connection,
+    ):
+        after_s = connection.seconds_until_closed()
+        seen.answered(f"closed silently after {after_s:.0f} s")
+        assert after_s > SILENT_S - 0.5
+
+
+STALLS = "body stalls"
+KEY = "the-key-of-this-test-alone"
+BODIES = {False: "bodies.conf", True: "bodies-whole.conf"}
+
+
+def announced(length: int) -> bytes:
+    return f"POST {CLASSIFY} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n".encode()
+
+
+def test_bodies_that_stall(models_dir: Path, tmp_path: Path) -> None:
+    """The service's time in all, and its answer, pass through: nothing sent, half of it sent, a byte now and then."""
+    must = f"408 body-timeout and closed, {BODY_S:g} s in all"
+    limits = Limits(seconds=BODY_S + 3)
+    with (
+        running(models_dir=models_dir, access_log=False, body_timeout_s=BODY_S) as service,
+        edge(tmp_path, [service.port]) as port,
+        witnessed(service, STALLS, "nothing, half, and bytes one by one", must, limits, where="edge") as seen,
+        Connection.to("127.0.0.1", port) as nothing,
+        Connection.to("127.0.0.1", port) as half,
+        Connection.to("127.0.0.1", port) as drip,
+    ):
+        connections = (nothing, half, drip)
+        for connection, sent in zip(connections, (b"", grey_png(50)[:40], b""), strict=True):
+            connection.socket.settimeout(BODY_S + 15)
+            connection.send(announced(100) + sent)
+        for _ in range(14):
+            drip.send(b"x")
+            time.sleep(BODY_S / 15)
+        replies = [connection.reply() for connection in connections]
+        seen.answered(replies[0])
+        assert {(reply.status, reply.problem) for reply in replies} == {(408, "body-timeout")}
+        assert time.monotonic() - seen.started_at > BODY_S - 0.5
+        assert all(connection.seconds_until_closed() < 7 for connection in connections)
+
+
+def test_bodies_that_stall_and_are_taken_in_whole(service: Running, tmp_path: Path) -> None:
+    """What bodies-whole.conf says of itself: only a pause is bounded, and what it ends is closed without an answer."""
+    gap_s = 2
+    case = f"{BODIES[True]} (client_body_timeout {gap_s}s): a byte every 0.5 s, then none"
+    must = f"NOT bounded: held while bytes come; then closed silently after {gap_s} s"
+    with (
+        edge(tmp_path, [service.port], whole=True, body_gap_s=gap_s) as port,
+        witnessed(service, STALLS, case, must, Limits(seconds=6 * gap_s), where="edge") as seen,
+        Connection.to("127.0.0.1", port) as drip,
+    ):
+        drip.send(announced(100))
+        for _ in range(6 * gap_s):
+            drip.send(b"x")
+            time.sleep(0.5)
+        drip.socket.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            drip.socket.recv(1)  # neither an answer nor an end
+        drip.socket.settimeout(15)
+        with suppress(ConnectionResetError):
+            assert drip.socket.recv(1) == b""
+        seen.answered(f"held, then closed silently after {time.monotonic() - seen.started_at:.0f} s in all")
+
+
+@pytest.mark.parametrize(
+    ("key", "length", "must"), [(True, 10_500_000, "413 body-too-large"), (False, 5_000_000, "401 key-required")]
+)
+def test_an_answer_before_the_body_has_come(
+    models_dir: Path, tmp_path: Path, key: bool, length: int, must: str
+) -> None:
+    """The service refuses by the headers; whoever has sent a part by then, as any client on a network has, reads it."""
+    (tmp_path / "keys.txt").write_text(KEY)
+    header = f"X-API-Key: {KEY}"
+    limits, row = Limits(seconds=10), ("body over the edge's limit", f"no: {length / 1e6:g} MB, half a MB sent")
+    with (
+        running(models_dir=models_dir, access_log=False, api_keys_file=tmp_path / "keys.txt") as service,
+        edge(tmp_path, [service.port]) as port,
+        witnessed(service, *row, must, limits, where="edge", key=header) as seen,
+        Connection.to("127.0.0.1", port) as connection,
+    ):
+        head = announced(length).decode().removesuffix("\r\n") + (f"{header}\r\n\r\n" if key else "\r\n")
+        connection.send(head.encode() + bytes(500_000))
+        reply = connection.reply()
+        seen.answered(f"{reply.status} {reply.problem}")
+        assert seen.answer == must
+        assert connection.seconds_until_closed() < 7
+
+
 @pytest.mark.skipif("SIGHTLINE_RELIABILITY_ROWS" not in os.environ, reason="75 s; scripts/reliability waits for it")
 def test_idle_connections(service: Running, port: int) -> None:
     limits = Limits(seconds=82)
@@ -110,33 +227,45 @@ def test_idle_connections(service: Running, port: int) -> None:
         assert after > 70
 
 
-def test_a_replica_that_is_killed(tmp_path: Path, models_dir: Path) -> None:
+@pytest.mark.parametrize(
+    ("whole", "must", "unanswered"),
+    [
+        (True, "200 to every request", 0),
+        # What is on its way to it, or was about to be, is told to come again: its body cannot be sent twice.
+        (False, "200, or 503 with Retry-After to one", 1),
+    ],
+)
+def test_a_replica_that_is_killed(tmp_path: Path, models_dir: Path, whole: bool, must: str, unanswered: int) -> None:
     """kill -9 of one of two while 200 requests are on their way: every one of them is answered, by the other."""
-    row = ("kill -9 of one of two replicas behind the edge", "200 requests, one after another")
+    row = ("kill -9 of one of two replicas behind the edge", f"200 requests, one after another, {BODIES[whole]}")
     with (
         running(models_dir=models_dir, access_log=False) as first,
         running(models_dir=models_dir, access_log=False) as second,
-        edge(tmp_path, [first.port, second.port]) as port,
-        witnessed(second, *row, "200 to every request", Limits(seconds=60, peak_mb=80), where="edge") as seen,
+        edge(tmp_path, [first.port, second.port], whole=whole) as port,
+        witnessed(second, *row, must, Limits(seconds=60, peak_mb=80), where="edge") as seen,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
     ):
-        statuses = []
+        answers = []
         for n in range(200):
             if n == 60:
                 first.process.kill()
-            statuses.append(client.post(CLASSIFY, content=grey_png(10 * (n % 10))).json()["results"][0]["label"])
-        seen.answered("200 to every request, rightly")
-        assert statuses == [str(n % 10) for n in range(200)]
+            answers.append(client.post(CLASSIFY, content=grey_png(10 * (n % 10))))
+        refused = [answer for answer in answers if answer.status_code != 200]
+        seen.answered(f"200 to {200 - len(refused)} of 200, rightly")
+        assert len(refused) <= unanswered
+        assert all((each.status_code, each.headers["retry-after"]) == (503, "1") for each in refused)
+        labels = {n: a.json()["results"][0]["label"] for n, a in enumerate(answers) if a not in refused}
+        assert all(label == str(n % 10) for n, label in labels.items())
         until(lambda: first.process.poll() == -9)
 
 
 def test_a_replica_that_is_killed_under_load(tmp_path: Path, models_dir: Path) -> None:
     """kill -9 of one of two with twelve clients at work: its half-answered requests are asked of the other one."""
-    row = ("kill -9 of one of two replicas behind the edge", "1,200 requests of 12 clients at once")
+    row = ("kill -9 of one of two replicas behind the edge", f"1,200 requests of 12 clients at once, {BODIES[True]}")
     with (
         running(models_dir=models_dir, access_log=False) as first,
         running(models_dir=models_dir, access_log=False) as second,
-        edge(tmp_path, [first.port, second.port]) as port,
+        edge(tmp_path, [first.port, second.port], whole=True) as port,
         witnessed(second, *row, "200 to every request", Limits(seconds=90, peak_mb=80), where="edge") as seen,
         ThreadPoolExecutor(12) as pool,
     ):

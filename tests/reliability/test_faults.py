@@ -58,6 +58,26 @@ def test_a_session_that_fails(faulty_service: Running, fault: str, level: int) -
         assert b"asked for" not in reply.body
 
 
+def test_a_run_that_holds_the_interpreter(models_dir: Path) -> None:
+    """Nobody can be answered, for nothing of Python runs: the process ends all the same, and is started anew."""
+    options = {"run_timeout_s": 1, "decode_timeout_s": 1, "access_log": False}
+    case = f"holds the interpreter (run_timeout_s=1, and {faulty.HELD_AFTER_S:g} s more)"
+    with running("tests.service.faulty", models_dir=models_dir, **options) as service:
+        assert service.process.stderr
+        with (
+            witnessed(None, "a network that fails", case, "no answer; exit 1", Limits(seconds=30)) as seen,
+            service.connect() as connection,
+        ):
+            picture = grey_png(faulty.HOLDS)
+            connection.send(HALF % len(picture) + picture)
+            code = service.process.wait(30)
+            seen.answered(f"no answer; exit {code}")
+            assert code == 1
+        said = service.process.stderr.read()
+    assert "Timeout" in said
+    assert "faulty.py" in said  # where it stood
+
+
 def test_the_deadline(faulty_service: Running) -> None:
     """Three pictures of 0.4 s one after the other: the last is past its second, and is told so when it is over."""
     message = HALF % len(grey_png(faulty.SLEEPS)) + grey_png(faulty.SLEEPS)

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from service import engine, preparing
+from service import engine, preparing, server
 from service.images.decoding import decode_reduced
 from service.providers import open_session
 from service.server import main
 
-RAISES, ANSWERS_NAN, ANSWERS_A_WRONG_SHAPE, SLEEPS, HANGS, DOZES = 201, 203, 205, 207, 209, 211
-SLEEP_S, DOZE_S = 0.4, 5.0
+RAISES, ANSWERS_NAN, ANSWERS_A_WRONG_SHAPE, SLEEPS, HANGS, DOZES, HOLDS = 201, 203, 205, 207, 209, 211, 213
+"""Means. `HOLDS` hangs in C, and keeps the interpreter to itself, as a driver might: no other thread runs."""
+SLEEP_S, DOZE_S, HELD_AFTER_S = 0.4, 5.0, 2.0
 DECODE_HANGS, DECODE_EXITS, THREAD_DIES = (40, 41), (40, 42), (40, 43)
 """Sizes of pictures: decoding never ends; it ends its thread; the thread is ended once it waits for the next."""
 
@@ -47,6 +48,8 @@ class _FaultySession:
                     time.sleep(DOZE_S)
                 case n if n == HANGS:
                     time.sleep(3600)
+                case n if n == HOLDS:
+                    ctypes.PyDLL(None).sleep(3600)  # unlike CDLL, it does not let go of the interpreter
         return answer
 
 
@@ -74,4 +77,5 @@ def _kill(thread: int) -> None:
 if __name__ == "__main__":
     vars(engine)["open_session"] = _open_session
     vars(preparing)["decode_reduced"] = _decode_with_faults
+    vars(server)["_HELD_AFTER_S"] = HELD_AFTER_S
     sys.exit(main([]))

@@ -46,7 +46,7 @@ def said(cuda_major: int, **driver: Any) -> str | None:
     return obstacle(cuda_major, load)
 
 
-@pytest.mark.parametrize(("major", "capability"), [(13, (7, 5)), (13, (12, 0)), (12, (7, 5))])
+@pytest.mark.parametrize(("major", "capability"), [(13, (7, 5)), (13, (12, 0)), (12, (7, 5)), (12, (6, 1))])
 def test_a_gpu_that_will_do(major: int, capability: tuple[int, int]) -> None:
     assert said(major, capability=capability) is None
 
@@ -75,7 +75,7 @@ def test_a_driver_that_is_too_old() -> None:
     assert (
         "supports CUDA 12.4, and this build of onnxruntime needs CUDA 13: update the driver to 580 or newer" in message
     )
-    assert "VARIANT=cuda12" in message
+    assert "or SIGHTLINE_PROVIDER=cuda VARIANT=cuda12 scripts/serve)" in message  # without, it would serve on the CPU
     for_cuda_12 = said(12, version=11080)
     assert for_cuda_12
     assert for_cuda_12.endswith("needs CUDA 12: update the driver to 525 or newer")
@@ -86,7 +86,12 @@ def test_a_card_that_is_too_old() -> None:
     assert message
     assert "compute capability is 7.0, and this build needs 7.5 or newer" in message
     assert "compose.cpu.yaml" in message
-    assert said(12, capability=(7, 0)) == message
+    assert "take the build for CUDA 12 (VARIANT=cuda12 docker compose up --build, or SIGHTLINE_PROVIDER=cuda" in message
+    for major, least in ((12, "6.0"), (13, "7.5")):
+        ancient = said(major, capability=(5, 2))
+        assert ancient
+        assert f"is 5.2, and this build needs {least} or newer: use another card, or the CPU" in ancient
+    assert said(12, capability=(7, 0)) is None
 
 
 def test_every_message_is_one_line() -> None:

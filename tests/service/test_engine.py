@@ -380,7 +380,10 @@ def test_all_of_a_graph_on_cuda() -> None:
 @pytest.mark.parametrize(
     ("session", "complaint"),
     [
-        (FakeSession([CPU], {CPU: ["Conv"]}), "CUDA did not start; onnxruntime fell back to CPUExecutionProvider"),
+        (
+            FakeSession([CPU], {CPU: ["Conv"]}),
+            "CUDA did not start; onnxruntime fell back to CPUExecutionProvider.*, else by deleting .*venv-cuda12",
+        ),
         (
             FakeSession([CUDA, CPU], {CUDA: ["Conv"], CPU: ["Shape", "Gather"]}),
             "Shape 'node_shape' on CPUExecutionProvider, Gather 'node_gather' on .* export .* for a fixed height",
@@ -400,6 +403,12 @@ def test_less_than_all_of_a_graph_on_cuda(session: FakeSession, complaint: str) 
     with pytest.raises(ProviderError, match=complaint) as failure:
         check_placement(Path("x.onnx"), session)
     assert "\n" not in str(failure.value)
+
+
+def test_an_onnxruntime_that_keeps_no_record() -> None:
+    old = SimpleNamespace(get_providers=lambda: [CUDA, CPU])
+    with pytest.raises(ProviderError, match=r"cannot say where the nodes are.*: install a version that"):
+        check_placement(Path("x.onnx"), old)
 
 
 def test_the_record_of_placement_is_kept(models_dir: Path) -> None:
