@@ -32,8 +32,7 @@ class BodyBudget:
     def count(self, change: int) -> None:
         """So many bytes more, or less."""
         self.used_bytes += change
-        if self.used_bytes > self._most_bytes:
-            self._most_bytes = self.used_bytes
+        self._most_bytes = max(self._most_bytes, self.used_bytes)
 
     def take_most_bytes(self) -> int:
         """The most that there were at once since this was last called."""

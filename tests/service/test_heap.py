@@ -14,8 +14,14 @@ async def test_it_is_given_back_once_after_large_bodies(
     monkeypatch: pytest.MonkeyPatch, at_once: int, times: int
 ) -> None:
     given_back: list[None] = []
+    happened, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def give_back() -> None:
+        given_back.append(None)
+        loop.call_soon_threadsafe(happened.set)
+
     monkeypatch.setattr(heap, "_LOOK_EVERY_S", 0.01)
-    monkeypatch.setattr(heap, "_give_back", lambda: given_back.append(None))
+    monkeypatch.setattr(heap, "_give_back", give_back)
     monkeypatch.setattr(heap, "_is_glibc", lambda: True)
     budget = BodyBudget(100 << 20)
     task = asyncio.create_task(heap.give_back_freed_memory(budget))
@@ -23,9 +29,8 @@ async def test_it_is_given_back_once_after_large_bodies(
     for _ in range(2):  # the sum of both is no matter: they are not there at once
         hold.add(at_once)
         hold.give_back()
-    async with asyncio.timeout(10):
-        while len(given_back) < times:
-            await asyncio.sleep(0.01)
+    if times:
+        await asyncio.wait_for(happened.wait(), 10)
     await asyncio.sleep(0.1)
     task.cancel()
     with suppress(asyncio.CancelledError):
