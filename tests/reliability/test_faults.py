@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -109,9 +110,9 @@ def test_a_full_queue(faulty_service: Running) -> None:
         connections = [stack.enter_context(faulty_service.connect()) for _ in range(12)]
         probe = stack.enter_context(faulty_service.connect())
         pool = stack.enter_context(ThreadPoolExecutor(12))
-        asked = [pool.submit(timed, lambda each=each: each.post(PATH, grey_png(faulty.SLEEPS))) for each in connections]
+        asked = [pool.submit(timed, partial(each.post, PATH, grey_png(faulty.SLEEPS))) for each in connections]
         until(lambda: any(each.done() for each in asked))
-        probed = [timed(lambda path=path: probe.get(path)) for path in ("/healthz", "/readyz")]
+        probed = [timed(partial(probe.get, path)) for path in ("/healthz", "/readyz")]
         answered = [each.result() for each in asked]
         refused = [(reply, took_s) for reply, took_s in answered if reply.status == 503]
         took_s = statistics.median(took_s for _, took_s in refused)
