@@ -25,6 +25,7 @@ SERVICE: dict[str, set[str]] = {
     "metrics": {"batches"},
     "observation": {"logs", "metrics", "timings"},
     "bodies": {"errors"},
+    "heap": {"bodies"},
     "keys": {"errors"},
     "connections": set(),
     "uploads": {"bodies", "errors"},
@@ -85,6 +86,7 @@ SERVICE: dict[str, set[str]] = {
     "app": {
         "bodies",
         "errors",
+        "heap",
         "keys",
         "logs",
         "metrics",
