@@ -77,11 +77,11 @@ def test_pictures_that_wait_are_there_once(models_dir: Path) -> None:
 def test_answers_that_nobody_reads(models_dir: Path) -> None:
     """They count like bodies: above the limit nobody gets to make more of them, until their clients are cut off.
 
-    Of each the system takes about 3 MB into buffers of its own; what is left is the service's.
+    Of each the system takes less than half a megabyte into buffers of its own; what is left is the service's.
     """
-    options = {"max_body_memory_bytes": 3_000_000, "unread_answer_timeout_s": 10, "request_timeout_s": 60, **ONE_HEAP}
+    options = {"max_body_memory_bytes": 6_000_000, "unread_answer_timeout_s": 10, "request_timeout_s": 60, **ONE_HEAP}
     must = "503 overloaded above the limit; cut off, memory given back"
-    overlays = "overlays of 4 MB, one after another, limit 3 MB"
+    overlays = "overlays of 4 MB, one after another, limit 6 MB"
     noise = noisy_street()
     message = POST.format("/segment?output=overlay", len(noise)).encode() + noise
     with running(models_dir=models_dir, access_log=False, **options) as service:
