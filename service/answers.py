@@ -62,7 +62,10 @@ async def segment(pipeline: Pipeline, job: Job, *, output: SegmentOutput) -> Rep
     if output == "overlay":
         upload = job.uploads[0]
         (png,) = await pipeline.draw(
-            job, lambda each, labels: overlay_png(pipeline.decode(upload), fit(each, labels), classes), *pairs
+            job,
+            lambda each, labels: overlay_png(pipeline.decode(upload), fit(each, labels), classes),
+            *pairs,
+            inline=False,  # the file is decoded again, and may be long however few its pixels are
         )
         return Reply(png, "image/png")
     described = await pipeline.draw(job, lambda each, labels: _description(fit(each, labels), manifest), *pairs)

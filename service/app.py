@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import errors, routes
 from service.bodies import BodyBudget, HeadMiddleware, UnreadBodyMiddleware
+from service.heap import give_back_freed_memory
 from service.keys import KeyFile, KeyMiddleware
 from service.logs import RequestLog
 from service.metrics import Metrics
@@ -92,11 +93,12 @@ def create_app(
         pipeline = Pipeline(settings, start_models(opened, settings, metrics, on_death), workers, budget)
         pipeline.show(metrics)
         app.state.pipeline = pipeline
-        watch = asyncio.create_task(workers.watch(on_death))
+        background = [asyncio.create_task(each) for each in (workers.watch(on_death), give_back_freed_memory(budget))]
         try:
             yield
         finally:
-            watch.cancel()
+            for task in background:
+                task.cancel()
             await pipeline.close(settings.shutdown_grace_s)
 
     app = _Application(

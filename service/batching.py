@@ -8,51 +8,21 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar
+from typing import Generic, TypeVar
 
+from service.batches import Answer, BatchObserver, Places, ReleaseReason
 from service.errors import DeadlineExceededError, InferenceError, OverloadedError, SightlineError, UnavailableError
 
 In = TypeVar("In")
 Out = TypeVar("Out")
-
-ReleaseReason = Literal["full", "idle", "waited", "closing"]
-"""Why a batch was released: no more fit, nothing ran, `max_wait_ms` had passed, or the batcher was closing."""
 
 # Items, and share of a full batch, worth a run of their own. Fewer wait for the end of the event loop's turn, in which
 # more may come: with 32 connections that is when all have been decoded, and the engine would have stood idle meanwhile.
 _WORTH_A_RUN, _SHARE_WORTH_A_RUN = 8, 4
 _STOPPED = "The service stopped before this was answered."
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer(Generic[Out]):
-    """One item's output, the seconds it waited for its batch to run, and that batch's seconds and size."""
-
-    output: Out
-    queue_s: float
-    run_s: float
-    batch_size: int
-
-
-class Run(Protocol):
-    """What a run may say of itself: when it ended, by `time.perf_counter`, as soon as it has; None until then."""
-
-    ended_at: float | None
-
-
-class BatchObserver(Protocol):
-    """Is told of batches as they come and go, on the event loop. It must be quick and never raise."""
-
-    def released(self, size: int, reason: ReleaseReason) -> None:
-        """A batch of `size` was handed over to be run."""
-
-    def ran(self, seconds: float) -> None:
-        """A batch was answered after it ran for `seconds`."""
-
-    def failed(self) -> None:
-        """A batch ended with an error."""
 
 
 class _Nobody:
@@ -77,36 +47,6 @@ class _Batch(Generic[In, Out]):
     handed_at: float
 
 
-class Places:
-    """Room in a batcher's queue, kept for items that are still being made ready. See `Batcher.reserve`."""
-
-    def __init__(self, batcher: "Batcher[Any, Any]", count: int) -> None:
-        self._batcher = batcher
-        self.count = count
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.give_back()
-
-    def give_back(self) -> int:
-        """Let others have the room, and say how much that was. Idempotent."""
-        count, self.count = self.count, 0
-        self._batcher.reserved -= count
-        return count
-
-    def renew(self, count: int) -> None:
-        """Keep room for `count` more items of a request that has been answered in part, whether there is any or not.
-
-        It was let in, and would have waited for nothing if others now took its place. The queue may so grow longer
-        than its limit, by no more than what such a request submits at once; others wait until it is shorter again.
-        """
-        self.give_back()
-        self._batcher.reserved += count
-        self.count = count
-
-
 class Batcher(Generic[In, Out]):
     """Gathers items that wait at the same time into batches for `run`.
 
@@ -121,10 +61,10 @@ class Batcher(Generic[In, Out]):
     `run` says that it will never answer again: then everything that waits fails too, and so does `healthy`.
 
     A run made on a thread ends while the event loop is busy with other requests. Where what `run` gives has an
-    `ended_at` (see `Run`), the batcher looks at it whenever enough items have come for a run of their own, and does not
-    let `run` stand idle until the event loop is told.
+    `ended_at` (see `batches.Run`), the batcher looks at it whenever enough items have come for a run of their own, and
+    does not let `run` stand idle until the event loop is told.
 
-    All methods belong to the event loop that `start` was called on. `clock` counts seconds.
+    All methods belong to the event loop that `start` was called on. `clock` counts seconds, as `ended_at` does.
     """
 
     def __init__(
@@ -146,15 +86,15 @@ class Batcher(Generic[In, Out]):
         self._on_death = on_death
         self._observer: BatchObserver = observer or _Nobody()
         self._clock = clock
-        self._queue: OrderedDict[_Entry[In, Out], None] = (
-            OrderedDict()
-        )  # first in, first out; who leaves is out at once
+        # First in, first out; who leaves is out at once.
+        self._queue: OrderedDict[_Entry[In, Out], None] = OrderedDict()
         self._running: OrderedDict[asyncio.Future[Sequence[Out]], _Batch[In, Out]] = OrderedDict()
         self._max_running = 1 if max_batch_size == 1 else 2
         self._worth_a_run = min(max_batch_size, max(_WORTH_A_RUN, max_batch_size // _SHARE_WORTH_A_RUN))
         self._last_end = 0.0
         self._change = asyncio.Event()
         self._idle = asyncio.Event()
+        self._context = copy_context()  # of no request
         self._loop_task: asyncio.Task[None] | None = None
         self._lost: UnavailableError | None = None
         self._closing = False
@@ -226,7 +166,7 @@ class Batcher(Generic[In, Out]):
         self._queue.update(dict.fromkeys(entries))
         self._change.set()
         if len(self._queue) >= self._worth_a_run:
-            self._release_due()
+            self._context.run(self._release_due)  # else what is logged of a batch would name this request
         deadline = loop.call_later(timeout_s, _expire, entries)
         try:
             return [await entry.future for entry in entries]
@@ -322,17 +262,19 @@ class Batcher(Generic[In, Out]):
         return entries
 
     def _start_run(self, entries: list[_Entry[In, Out]]) -> None:
+        handed_at = self._clock()  # read first: on a thread it may have ended when the call returns
         try:
             future: asyncio.Future[Sequence[Out]] = asyncio.ensure_future(self._run([entry.item for entry in entries]))
         except Exception as error:  # noqa: BLE001 - as if it were raised later
             future = asyncio.get_running_loop().create_future()
             future.set_exception(error)
-        self._running[future] = _Batch(entries, self._clock())
+        self._running[future] = _Batch(entries, handed_at)
         future.add_done_callback(self._on_run_end)
 
     def _on_run_end(self, future: "asyncio.Future[Sequence[Out]]") -> None:
         batch = self._running.pop(future)
-        started_at, self._last_end = max(batch.handed_at, self._last_end), _ended_at(future) or self._clock()
+        ended_at = _ended_at(future) or self._clock()
+        started_at, self._last_end = min(max(batch.handed_at, self._last_end), ended_at), ended_at
         self._change.set()
         try:
             outputs = self._outputs(future, len(batch.entries))
@@ -340,7 +282,7 @@ class Batcher(Generic[In, Out]):
             self._observer.failed()
             _fail(batch.entries, error)
             return
-        run_s = self._last_end - started_at
+        run_s = ended_at - started_at
         self._observer.ran(run_s)
         for entry, output in zip(batch.entries, outputs, strict=True):
             if not entry.future.done():
@@ -376,7 +318,7 @@ class Batcher(Generic[In, Out]):
 
 
 def _ended_at(run: object) -> float | None:
-    """See `Run`; None for one that does not say."""
+    """See `batches.Run`; None for one that does not say."""
     ended_at: float | None = getattr(run, "ended_at", None)
     return ended_at
 

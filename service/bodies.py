@@ -23,10 +23,21 @@ class BodyBudget:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.used_bytes = 0
+        self._most_bytes = 0
 
     def count_unread(self, change: int) -> None:
         """Answers that clients have not read are there, whether or not there is room: bodies have to wait for it."""
+        self.count(change)
+
+    def count(self, change: int) -> None:
+        """So many bytes more, or less."""
         self.used_bytes += change
+        self._most_bytes = max(self._most_bytes, self.used_bytes)
+
+    def take_most_bytes(self) -> int:
+        """The most that there were at once since this was last called."""
+        most, self._most_bytes = self._most_bytes, self.used_bytes
+        return most
 
     def hold(self) -> "BodyHold":
         """One request's share, which grows as its body arrives, until it is given back."""
@@ -57,7 +68,7 @@ class BodyHold:
             raise OverloadedError(
                 "Too many bytes of other requests, and of their answers, are in memory. Try again in a moment."
             )
-        self._budget.used_bytes += count
+        self._budget.count(count)
         self.held_bytes += count
 
 

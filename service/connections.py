@@ -6,9 +6,12 @@ keeps its memory and its file descriptors, whoever calls.
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+if TYPE_CHECKING:  # a name of uvicorn's own
+    from uvicorn._types import ASGI3Application
 
 MAX_HEAD_BYTES = 65_536
 """Of one request's line and headers; twice what the edge takes. What comes in the same read may exceed it. As much may
@@ -78,6 +81,7 @@ class Connection(HttpToolsProtocol):
         self._unread_timer: asyncio.TimerHandle | None = None
         self._least_read = 0
         self._unread_counted = 0
+        self._answered: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection without a byte is closed like one that is idle between requests."""
@@ -92,6 +96,10 @@ class Connection(HttpToolsProtocol):
         if self._unread_timer is not None:
             self._unread_timer.cancel()
         self._count_unread(0)
+        if self._answered is not None and not self._answered.response_complete:
+            # uvicorn tells the request that was sent last, which may still wait for this one's answer.
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -122,6 +130,7 @@ class Connection(HttpToolsProtocol):
         )
         self.transport.write(head + _NO_HTTP)
         self.transport.close()
+        self._watch_reader()
 
     def on_message_begin(self) -> None:
         """A request's first byte."""
@@ -147,6 +156,11 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         self.cycle.transport = self._answers  # type: ignore[assignment]
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
+        """`cycle` is the request that is answered from here on; `self.cycle` is the one that was sent last."""
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
     def on_response_complete(self) -> None:
         """What is left of the last answer on a connection is flushed, but not for ever."""
         self._answers.flush()
@@ -157,7 +171,7 @@ class Connection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""
         super().pause_writing()
-        if self.cycle is not None and self.cycle.scope["method"] == "POST":
+        if self._answered is not None and self._answered.scope["method"] == "POST":
             # What is got is there once, for all, and without a key: it must not take the room of those who have one.
             self._count_unread(self.transport.get_write_buffer_size())
         self._watch_reader()
@@ -166,6 +180,9 @@ class Connection(HttpToolsProtocol):
         """It has read nearly all."""
         super().resume_writing()
         self._count_unread(0)
+        if self._unread_timer is not None and not self.transport.is_closing():
+            self._unread_timer.cancel()  # the next answer has its own time
+            self._unread_timer = None
 
     def timeout_keep_alive_handler(self) -> None:
         """To close would wait until all is read."""

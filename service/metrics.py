@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from service.batching import ReleaseReason
+from service.batches import ReleaseReason
 
 CONTENT_TYPE = prometheus_client.exposition.CONTENT_TYPE_PLAIN_0_0_4
 

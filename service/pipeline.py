@@ -17,7 +17,7 @@ from PIL import Image
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from service.batching import Answer, Places
+from service.batches import Answer, Places
 from service.bodies import BodyBudget, BodyHold, read_body
 from service.errors import BodyTimeoutError, DeadlineExceededError, InvalidRequestError
 from service.images import Prepared, decode
@@ -223,12 +223,19 @@ class Pipeline:
         return [answer.output for answer in answers]
 
     async def draw(
-        self, job: Job, draw: Callable[[Prepared, NDArray[Any]], T], *pairs: tuple[Prepared, NDArray[np.uint8]]
+        self,
+        job: Job,
+        draw: Callable[[Prepared, NDArray[Any]], T],
+        *pairs: tuple[Prepared, NDArray[np.uint8]],
+        inline: bool = True,
     ) -> list[T]:
-        """`draw` each picture and its labels: in threads where they are large, else where it stands."""
+        """`draw` each picture and its labels: in threads where they are large, else where it stands.
+
+        In threads always where not `inline`, for drawing that may take long however small the pictures are.
+        """
         with job.timings.measure("draw"):
             calls = [partial(draw, *pair) for pair in pairs]
-            if sum(each.width * each.height for each, _ in pairs) <= _DRAW_INLINE_PIXELS:
+            if inline and sum(each.width * each.height for each, _ in pairs) <= _DRAW_INLINE_PIXELS:
                 return [call() for call in calls]
             return await self._workers.run_all(calls)
 

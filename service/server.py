@@ -3,7 +3,6 @@
 import asyncio
 import ctypes
 import gc
-import ipaddress
 import logging
 import os
 import signal
@@ -20,6 +19,7 @@ from service.app import create_app, create_metrics_app
 from service.connections import bounded
 from service.errors import StartupError
 from service.heartbeat import heartbeat
+from service.listeners import bind, warn_when_metrics_are_open, warn_when_open
 from service.logs import RequestLog, logging_to
 from service.metrics import Metrics
 from service.pipeline import Pipeline
@@ -107,13 +107,13 @@ class _MetricsServer(uvicorn.Server):
 
 def _serve(settings: Settings, request_log: RequestLog) -> int:
     keep_freed_memory()
-    listener = _bind(settings.host, settings.port, "SIGHTLINE_HOST, SIGHTLINE_PORT")
+    listener = bind(settings.host, settings.port, "SIGHTLINE_HOST, SIGHTLINE_PORT")
     metrics_listener = None
     if settings.metrics_port is not None:
         host = settings.metrics_host or settings.host
-        metrics_listener = _bind(host, settings.metrics_port, "SIGHTLINE_METRICS_HOST, SIGHTLINE_METRICS_PORT")
-    if not _warn_when_open(listener, settings) and metrics_listener is not None:
-        _warn_when_metrics_are_open(metrics_listener, settings)
+        metrics_listener = bind(host, settings.metrics_port, "SIGHTLINE_METRICS_HOST, SIGHTLINE_METRICS_PORT")
+    if not warn_when_open(listener, settings) and metrics_listener is not None:
+        warn_when_metrics_are_open(metrics_listener, settings)
     server: _Server | None = None
 
     def on_death() -> None:
@@ -199,59 +199,15 @@ def keep_freed_memory() -> None:
     By default it hands a heap's end back to the system when a few megabytes of it are free, and gets it again page by
     page: 4,000 page faults and 8 of 49 ms of a photograph of 1,500 pixels. What is larger than any one array of such a
     photograph still has pages of its own, and is given back at once.
+
+    Where the environment says how glibc is to go about it, that holds.
     """
+    if "GLIBC_TUNABLES" in os.environ or any(name.startswith("MALLOC_") for name in os.environ):
+        return
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         mallopt(_M_MMAP_THRESHOLD, _OWN_PAGES_FROM_BYTES)
         mallopt(_M_TRIM_THRESHOLD, _KEPT_FREE_BYTES)
         mallopt(_M_ARENA_MAX, _HEAPS)
-
-
-def _bind(host: str, port: int, variables: str) -> socket.socket:
-    """Take the address before anything slow is done; connections are accepted only once the models are warm."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            if sys.platform != "win32":  # where the option would let two processes share a port
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        raise StartupError(f"cannot listen on {host}:{port}: {error.strerror or error} ({variables})") from error
-    return listener
-
-
-def _address(listener: socket.socket) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0])
-
-
-def _warn_when_open(listener: socket.socket, settings: Settings) -> bool:
-    address = _address(listener)
-    if address.is_loopback or settings.api_keys_file is not None or settings.allow_open:
-        return False
-    logger.warning(
-        "ANYONE who reaches %s may use this service: it listens beyond this machine and asks nobody for a key. Set"
-        " SIGHTLINE_API_KEYS_FILE to a file of keys, or SIGHTLINE_HOST=127.0.0.1 and put the edge in front, or, where"
-        " it is meant (on a closed network, or in a container published on loopback), SIGHTLINE_ALLOW_OPEN=true.",
-        address,
-    )
-    return True
-
-
-def _warn_when_metrics_are_open(listener: socket.socket, settings: Settings) -> None:
-    """Keys or not: on the second port nobody is asked for one."""
-    address = _address(listener)
-    if address.is_loopback or settings.allow_open:
-        return
-    logger.warning(
-        "ANYONE who reaches %s, port %d, may read the metrics: that port asks nobody for a key, whatever"
-        " SIGHTLINE_API_KEYS_FILE says. Set SIGHTLINE_METRICS_HOST to 127.0.0.1 or to an address that only the scraper"
-        " reaches, and, where it is one, SIGHTLINE_ALLOW_OPEN=true.",
-        address,
-        listener.getsockname()[1],
-    )
 
 
 def _describe_settings() -> str:

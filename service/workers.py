@@ -8,6 +8,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -46,7 +47,7 @@ class Workers:
         self._waiting: deque[_Call] = deque()
         self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each that waits; more do no harm
         self._running: dict[threading.Thread, _Call] = {}
-        self._closed = self._hangs = False
+        self._closed = self._broken = False
         try:
             for _ in range(threads):
                 self._start_thread()
@@ -63,8 +64,8 @@ class Workers:
 
     @property
     def healthy(self) -> bool:
-        """Whether calls are made: none hangs, and it is not closed."""
-        return not self._hangs and not self._closed
+        """Whether calls are made: none hangs, no thread is missing, and it is not closed."""
+        return not self._broken and not self._closed
 
     def check_room(self, count: int = 1) -> None:
         """Say whether `count` more calls would be taken now.
@@ -74,7 +75,7 @@ class Workers:
             OverloadedError: they would not.
         """
         if not self.healthy:
-            raise UnavailableError("The service is stopping, or its decoder hangs. Try again in a moment.")
+            raise UnavailableError("The service is stopping, or its decoder failed. Try again in a moment.")
         if self._pending + count > self._max_pending:
             raise OverloadedError("Too many pictures are waiting to be decoded. Try again in a moment.")
 
@@ -86,50 +87,58 @@ class Workers:
         Raises:
             UnavailableError: no call is taken any more.
         """
-        futures = [asyncio.wrap_future(self._submit(call)) for call in calls]
+        submitted = [self._submit(call) for call in calls]
+        futures = [asyncio.wrap_future(each.future) for each in submitted]
         try:
-            return await asyncio.gather(*futures)
+            outcomes: list[T] = await asyncio.gather(*futures)
+            return outcomes
         finally:
-            for future in futures:
+            for each, future in zip(submitted, futures, strict=True):
                 future.cancel()
+                if each.future.cancel():
+                    each.make = _nothing  # it stays among those that wait, and would keep its picture there
 
-    async def watch(self, on_hang: Callable[[], None]) -> None:
-        """Look now and then whether a call hangs; at the first that does, say so once, and return.
+    async def watch(self, on_loss: Callable[[], None]) -> None:
+        """Look now and then whether a call hangs or a thread is lost; at the first, say so once, and return.
 
         Looks are counted, not seconds, so that a process that was suspended is not taken for one that hangs.
         """
-        while True:
+        while not self._broken:
             await asyncio.sleep(self._timeout_s / _LOOKS)
-            for call in list(self._running.values()):
-                call.looks += 1
-                if call.looks > _LOOKS:
-                    self._hangs = True
-                    logger.critical(
-                        "decoding or drawing a picture has not ended in %g s (SIGHTLINE_DECODE_TIMEOUT_S)",
-                        self._timeout_s,
-                    )
-                    on_hang()
-                    return
+            self._look()
+        on_loss()
 
     def close(self) -> None:
         """Drop what waits. Does not wait for what runs."""
         self._closed = True
-        while self._waiting:
-            self._waiting.popleft().future.cancel()
+        with suppress(IndexError):  # until none waits: the threads, too, still take from them
+            while True:
+                self._waiting.popleft().future.cancel()
         for _ in range(self._max_pending):
             self._tokens.put(None)
 
-    def _submit(self, make: Callable[[], T]) -> "Future[T]":
+    def _look(self) -> None:
+        for call in list(self._running.values()):
+            call.looks += 1
+            if call.looks > _LOOKS:
+                self._broken = True
+                logger.critical(
+                    "decoding or drawing a picture has not ended in %g s (SIGHTLINE_DECODE_TIMEOUT_S)", self._timeout_s
+                )
+                return
+
+    def _submit(self, make: Callable[[], Any]) -> _Call:
         if not self.healthy:
-            raise UnavailableError("The service is stopping, or its decoder hangs. Try again in a moment.")
-        future: Future[T] = Future()
+            raise UnavailableError("The service is stopping, or its decoder failed. Try again in a moment.")
+        future: Future[Any] = Future()
         with self._lock:
             self._pending += 1
         # Counted until it really ends: a call whose caller has left still holds its thread.
         future.add_done_callback(self._count_down)
-        self._waiting.append(_Call(make, future))
+        call = _Call(make, future)
+        self._waiting.append(call)
         self._tokens.put(None)
-        return future
+        return call
 
     def _count_down(self, _: "Future[T]") -> None:
         with self._lock:
@@ -151,7 +160,14 @@ class Workers:
             self._running.pop(threading.current_thread(), None)
             if not self._closed:
                 self._tokens.put(None)  # for the call that this thread may have been about to take
-                self._start_thread()
+                self._replace_thread()
+
+    def _replace_thread(self) -> None:
+        try:
+            self._start_thread()
+        except RuntimeError:
+            self._broken = True
+            logger.critical("a thread that decodes pictures died, and the system gives no other", exc_info=True)
 
     def _make_next(self) -> None:
         try:
@@ -176,6 +192,9 @@ class Workers:
             self._running.pop(thread, None)
             if not call.future.done():
                 call.future.set_exception(RuntimeError("the thread that decoded a picture died"))
+
+
+def _nothing() -> None: ...
 
 
 def _outcome(make: Callable[[], T]) -> tuple[T | None, BaseException | None]:

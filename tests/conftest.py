@@ -1,11 +1,16 @@
-"""What tests of both sides share: where the real data lies, if it is there."""
+"""What tests of both sides share: where the real data lies, if it is there, and what is made up at random."""
 
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# The same examples in every run: a test that fails does so for whoever runs it, and for the change that did it.
+hypothesis.settings.register_profile("same", derandomize=True, database=None)
+hypothesis.settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,7 @@ def edge(
     patient = configuration.replace(gap, f"client_body_timeout {body_gap_s}s;")
     (settings / "nginx.conf").write_text(patient, encoding="utf-8")
     (settings / "listen.conf").write_text(f"listen 127.0.0.1:{port};")
-    (settings / "upstream.conf").write_text("".join(f"server 127.0.0.1:{replica};" for replica in replicas))
+    (settings / "upstream.conf").write_text("".join(f"server 127.0.0.1:{replica} max_fails=0;" for replica in replicas))
     if tls is not None:
         shutil.rmtree(settings / "tls", ignore_errors=True)
         shutil.copytree(tls[1], settings / "tls")

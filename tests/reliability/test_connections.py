@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
@@ -114,27 +115,34 @@ def test_silence(patient: Running) -> None:
         patient.connect() as blank,
         ThreadPoolExecutor(3) as waiting,
     ):
+
+        def closed_after_s(connection: Connection) -> float:
+            """From before it was connected: its time begins later, however slow this machine is."""
+            connection.seconds_until_closed()
+            return time.monotonic() - seen.started_at
+
         assert idle.get("/healthz").status == 200
         blank.send(b"\r\n\r\n")
         for connection in (mute, idle, blank):
             connection.socket.settimeout(Patience.keep_alive_s + 15)
-        seconds = list(waiting.map(Connection.seconds_until_closed, (mute, idle, blank)))
+        seconds = list(waiting.map(closed_after_s, (mute, idle, blank)))
         seen.answered(f"closed silently after {max(seconds):.0f} s")
-        assert min(seconds) > Patience.keep_alive_s - 0.5
+        assert min(seconds) > Patience.keep_alive_s - 0.1
 
 
 def test_requests_sent_ahead(service: Running) -> None:
-    """As many as are taken are answered, in order; the next is one too many, whatever it asks."""
+    """As many as are taken may be answered, in order; the next is one too many, whatever it asks, and ends them."""
     get = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-    must = f"the first {MAX_PIPELINED} answered, then 400 or cut off"
+    must = f"at most {MAX_PIPELINED} answered, then 400 or cut off"
     with witnessed(service, AHEAD, "100,000 small ones", must) as seen, service.connect() as connection:
         with suppress(BrokenPipeError, ConnectionResetError):
             connection.send(get * 100_000)
         statuses = answers(connection)
-        shown = "all 200" if set(statuses) <= {200} else "200, and one 400"
-        seen.answered(f"{len(statuses)} answered ({shown}), then closed")
-        assert len(statuses) < 100_000
+        counted = ", ".join(f"{status}: {count}" for status, count in Counter(statuses).items())
+        seen.answered(f"{counted or 'none'}; then closed")
+        assert statuses.count(200) <= MAX_PIPELINED
         assert set(statuses[:-1]) <= {200}
+        assert set(statuses[-1:]) <= {200, 400}
 
 
 def test_fewer_sent_ahead_are_all_answered(service: Running) -> None:
@@ -151,7 +159,7 @@ def test_fewer_sent_ahead_are_all_answered(service: Running) -> None:
 def answers(connection: Connection) -> list[int]:
     """The statuses of all answers until the connection is closed."""
     statuses = []
-    with suppress(ConnectionResetError, IndexError, KeyError, ValueError):
+    with suppress(ConnectionResetError, KeyError, ValueError):
         while True:
             statuses.append(connection.reply().status)
     return statuses

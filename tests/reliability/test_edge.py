@@ -131,6 +131,7 @@ def test_a_connection_without_a_byte(service: Running, port: int) -> None:
 
 
 STALLS = "body stalls"
+KEY = "the-key-of-this-test-alone"
 BODIES = {False: "bodies.conf", True: "bodies-whole.conf"}
 
 
@@ -185,6 +186,30 @@ def test_bodies_that_stall_and_are_taken_in_whole(service: Running, tmp_path: Pa
         with suppress(ConnectionResetError):
             assert drip.socket.recv(1) == b""
         seen.answered(f"held, then closed silently after {time.monotonic() - seen.started_at:.0f} s in all")
+
+
+@pytest.mark.parametrize(
+    ("key", "length", "must"), [(True, 10_500_000, "413 body-too-large"), (False, 5_000_000, "401 key-required")]
+)
+def test_an_answer_before_the_body_has_come(
+    models_dir: Path, tmp_path: Path, key: bool, length: int, must: str
+) -> None:
+    """The service refuses by the headers; whoever has sent a part by then, as any client on a network has, reads it."""
+    (tmp_path / "keys.txt").write_text(KEY)
+    header = f"X-API-Key: {KEY}"
+    limits, row = Limits(seconds=10), ("body over the edge's limit", f"no: {length / 1e6:g} MB, half a MB sent")
+    with (
+        running(models_dir=models_dir, access_log=False, api_keys_file=tmp_path / "keys.txt") as service,
+        edge(tmp_path, [service.port]) as port,
+        witnessed(service, *row, must, limits, where="edge", key=header) as seen,
+        Connection.to("127.0.0.1", port) as connection,
+    ):
+        head = announced(length).decode().removesuffix("\r\n") + (f"{header}\r\n\r\n" if key else "\r\n")
+        connection.send(head.encode() + bytes(500_000))
+        reply = connection.reply()
+        seen.answered(f"{reply.status} {reply.problem}")
+        assert seen.answer == must
+        assert connection.seconds_until_closed() < 7
 
 
 @pytest.mark.skipif("SIGHTLINE_RELIABILITY_ROWS" not in os.environ, reason="75 s; scripts/reliability waits for it")

@@ -13,7 +13,7 @@ import orjson
 import pytest
 from PIL import Image
 
-from tests.reliability.witness import Limits, witnessed
+from tests.reliability.witness import Limits, twice, witnessed
 from tests.service.hostile_pictures import (
     bare_png,
     chunk_bomb,
@@ -59,8 +59,9 @@ def half(format_: str) -> bytes:
 
 def full_of_frames(format_: str) -> bytes:
     """As many frames as the limit of a body allows, tens of thousands."""
-    one, two = len(many_frames(format_, 1)), len(many_frames(format_, 2))
-    return many_frames(format_, (9_900_000 - one) // (two - one))
+    first = gradient(16, 16).point(lambda level: level // 6 + 3)  # of all frames the only one whose label is "2"
+    one, two = (len(many_frames(format_, count, first)) for count in (1, 2))
+    return many_frames(format_, (9_900_000 - one) // (two - one), first)
 
 
 def gif_that_sticks_out() -> bytes:
@@ -83,6 +84,7 @@ CUT, BOMB, ASPECT = (
     "pixel bomb: 88 Mpx in 50 bytes of WebP",
     "aspect bomb: a 20000×1 PNG",
 )
+MEGAPIXELS = "25 megapixels in a few KB"
 EMPTY = "empty file, 1×1 picture, blank digit picture"
 REFUSED = [
     *[Refused("not an image; SVG, EPS, PSD, TIFF", name, partial(bytes, data), 415, "not-a-picture") for name, data in foreign().items()],
@@ -101,16 +103,28 @@ REFUSED = [
     Refused(EMPTY, "1×1", lambda: encoded(grey(1, 1)), 422, "unreadable-picture"),
     *[Refused(EMPTY, f"blank, {each}", partial(encoded, Image.new("RGB", (300, 200), "white"), each), 422, "unreadable-picture") for each in FORMATS],
     Refused(EMPTY, "wholly transparent", lambda: encoded(Image.new("RGBA", (64, 64), (9, 9, 9, 0))), 422, "unreadable-picture"),
-    Refused("25 megapixels in a few KB", "grey PNG, blank", lambda: encoded(grey(5000, 5000)), 422, "unreadable-picture", LARGE),
-    Refused("25 megapixels in a few KB", "16-bit PNG, wholly transparent", deep_bomb, 422, "unreadable-picture", LARGE),
-    Refused("25 megapixels in a few KB", "lossless WebP, blank", lambda: encoded(grey(5000, 5000, "RGB"), "WEBP", lossless=True, method=0), 422, "unreadable-picture", LARGE),
+]  # fmt: skip
+LARGE_REFUSED = [
+    Refused(MEGAPIXELS, "grey PNG, blank", lambda: encoded(grey(5000, 5000)), 422, "unreadable-picture", LARGE),
+    Refused(MEGAPIXELS, "16-bit PNG, wholly transparent", deep_bomb, 422, "unreadable-picture", LARGE),
+    Refused(MEGAPIXELS, "lossless WebP, blank", lambda: encoded(grey(5000, 5000, "RGB"), "WEBP", lossless=True, method=0), 422, "unreadable-picture", LARGE),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: f"{case.row[:20]}-{case.case}")
 def test_refused(service: Running, case: Refused) -> None:
+    refused(service, case, case.case, case.limits)
+
+
+@pytest.mark.parametrize("case", LARGE_REFUSED, ids=lambda case: case.case)
+def test_large_and_refused(large_service: Running, case: Refused) -> None:
+    for again, limits in twice(case.case, case.limits):
+        refused(large_service, case, again, limits)
+
+
+def refused(service: Running, case: Refused, name: str, limits: Limits) -> None:
     picture = case.make()
-    with witnessed(service, case.row, case.case, case.must, case.limits) as seen, service.connect() as connection:
+    with witnessed(service, case.row, name, case.must, limits) as seen, service.connect() as connection:
         reply = connection.post("/classify", picture)
         seen.answered(reply)
         assert (reply.status, reply.problem) == (case.status, case.problem)
@@ -193,9 +207,9 @@ ROWS = ("rg", "bb")
 BRIGHTNESS, SEGMENT = "/classify?model=brightness", "/segment"
 FRAMES, MODES = "GIF/WebP/APNG of 200,000 frames", "CMYK, 1-bit, palette, LA, RGBA (colour hidden under alpha)"
 ANSWERED = [
-    Answered(FRAMES, "GIF, 10 MB", partial(full_of_frames, "GIF"), BRIGHTNESS, bool, limits=Limits(seconds=3, peak_mb=60)),
-    Answered(FRAMES, "APNG, 10 MB", partial(full_of_frames, "PNG"), BRIGHTNESS, bool, limits=Limits(seconds=3, peak_mb=60)),
-    Answered(FRAMES, "WebP, 10 MB", partial(full_of_frames, "WEBP"), BRIGHTNESS, bool, limits=Limits(seconds=5, peak_mb=80)),
+    Answered(FRAMES, "GIF, 10 MB", partial(full_of_frames, "GIF"), BRIGHTNESS, label_is("2"), limits=Limits(seconds=3, peak_mb=60)),
+    Answered(FRAMES, "APNG, 10 MB", partial(full_of_frames, "PNG"), BRIGHTNESS, label_is("2"), limits=Limits(seconds=3, peak_mb=60)),
+    Answered(FRAMES, "WebP, 10 MB", partial(full_of_frames, "WEBP"), BRIGHTNESS, label_is("2"), limits=Limits(seconds=5, peak_mb=80)),
     Answered("bad EXIF", "zeros", lambda: with_exif(b"Exif\0\0" + bytes(40)), SEGMENT, mask_is(*ROWS)),
     Answered("bad EXIF", "an offset outside", lambda: with_exif(b"Exif\0\0II*\0\xff\xff\xff\xff"), SEGMENT, mask_is(*ROWS)),
     Answered("bad EXIF", "65,535 entries", lambda: with_exif(b"Exif\0\0II*\0" + struct.pack("<IH", 8, 0xFFFF) + b"\xff" * 60), SEGMENT, mask_is(*ROWS)),
@@ -209,29 +223,39 @@ ANSWERED = [
     Answered(MODES, "1-bit", lambda: encoded(grey(40, 40, "1")), BRIGHTNESS, label_is("0")),
     Answered(MODES, "LA, black", lambda: encoded(Image.new("LA", (40, 40), (50, 255))), BRIGHTNESS, label_is("5")),
     Answered(MODES, "LA, clear: white shows", lambda: encoded(Image.new("LA", (40, 40), (50, 0))), BRIGHTNESS, label_is("9")),
-    Answered("25 megapixels in a few KB", "grey PNG to /segment, with its mask", lambda: encoded(grey(5000, 5000)), SEGMENT, mask_is("r"), limits=LARGE),
 ]  # fmt: skip
+LARGE_ANSWERED = Answered(MEGAPIXELS, "grey PNG to /segment, with its mask", lambda: encoded(grey(5000, 5000)), SEGMENT, mask_is("r"), limits=LARGE)  # fmt: skip
 
 
 @pytest.mark.parametrize("case", ANSWERED, ids=lambda case: f"{case.row[:20]}-{case.case}")
 def test_answered(service: Running, case: Answered) -> None:
+    answered(service, case, case.case, case.limits)
+
+
+def test_large_and_answered(large_service: Running) -> None:
+    for again, limits in twice(LARGE_ANSWERED.case, LARGE):
+        answered(large_service, LARGE_ANSWERED, again, limits)
+
+
+def answered(service: Running, case: Answered, name: str, limits: Limits) -> None:
     picture = case.make()
-    with witnessed(service, case.row, case.case, case.must, case.limits) as seen, service.connect() as connection:
+    with witnessed(service, case.row, name, case.must, limits) as seen, service.connect() as connection:
         reply = connection.post(case.path, picture)
         seen.answered(reply)
         assert reply.status == 200, reply
         assert case.check(reply.body), reply.body[:500]
 
 
-def test_a_request_of_32_large_pictures(service: Running) -> None:
+def test_a_request_of_32_large_pictures(large_service: Running) -> None:
     """800 megapixels in 32 × 24 KB: no more of them are decoded at once than there are threads for it."""
     picture = encoded(grey(5000, 5000))
     form = b"".join(
         b'--XX\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + picture + b"\r\n"
         for _ in range(32)
     )
-    row = ("25 megapixels in a few KB", "32 of them in one request", "422 unreadable-picture, or 504")
-    with witnessed(service, *row, LARGE) as seen, service.connect() as connection:
-        reply = connection.post("/classify", form + b"--XX--\r\n", "multipart/form-data; boundary=XX")
-        seen.answered(reply)
-        assert (reply.status, reply.problem) in {(422, "unreadable-picture"), (504, "deadline-exceeded")}
+    must = "422 unreadable-picture, or 504"
+    for case, limits in twice("32 of them in one request", LARGE):
+        with witnessed(large_service, MEGAPIXELS, case, must, limits) as seen, large_service.connect() as connection:
+            reply = connection.post("/classify", form + b"--XX--\r\n", "multipart/form-data; boundary=XX")
+            seen.answered(reply)
+            assert (reply.status, reply.problem) in {(422, "unreadable-picture"), (504, "deadline-exceeded")}

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import orjson
@@ -43,6 +43,16 @@ class Limits:
 
 
 USUAL = Limits()
+AGAIN_KEPT_MB = 20.0
+
+
+def twice(case: str, limits: Limits) -> Iterator[tuple[str, Limits]]:
+    """An attack, and the same once more, which finds room in what the allocator kept of the first, and keeps no more.
+
+    What is lost for good is lost both times.
+    """
+    yield case, limits
+    yield f"{case}, once more", replace(limits, kept_mb=AGAIN_KEPT_MB)
 
 
 def described(reply: Reply) -> str:

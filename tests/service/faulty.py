@@ -19,7 +19,7 @@ from service.server import main
 
 RAISES, ANSWERS_NAN, ANSWERS_A_WRONG_SHAPE, SLEEPS, HANGS, DOZES, HOLDS = 201, 203, 205, 207, 209, 211, 213
 """Means. `HOLDS` hangs in C, and keeps the interpreter to itself, as a driver might: no other thread runs."""
-SLEEP_S, DOZE_S, HELD_AFTER_S = 0.4, 2.0, 2.0
+SLEEP_S, DOZE_S, HELD_AFTER_S = 0.4, 5.0, 2.0
 DECODE_HANGS, DECODE_EXITS, THREAD_DIES = (40, 41), (40, 42), (40, 43)
 """Sizes of pictures: decoding never ends; it ends its thread; the thread is ended once it waits for the next."""
 
@@ -65,7 +65,7 @@ def _decode_with_faults(*args: Any) -> Any:
         case n if n == DECODE_EXITS:
             sys.exit("a decoder that ends its thread")
         case n if n == THREAD_DIES:
-            threading.Timer(0.2, _kill, [threading.get_ident()]).start()
+            threading.Timer(0.05, _kill, [threading.get_ident()]).start()
     return picture, size
 
 

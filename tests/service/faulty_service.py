@@ -16,7 +16,7 @@ from service.__main__ import _end
 from service.bindings import BoundRuns
 from service.server import main
 
-SLOW, SLOW_S, POISON = 199, 0.3, 201
+SLOW, SLOW_S, POISON = 199, 1.0, 201
 _LOST = "CUDA failure 700: an illegal memory access was encountered ; GPU=0 ; hostname=x ; expr=cudaStreamSynchronize"
 
 

@@ -44,8 +44,10 @@ def with_scans(count: int) -> bytes:
     return data[:-2] + data[table:-2] * (count - data.count(b"\xff\xda")) + b"\xff\xd9"
 
 
-def frames(format_: str, count: int) -> bytes:
-    pictures = [gradient(16, 16).point(lambda level, i=i: (level + 40 * i) % 256) for i in range(3)]
+def frames(format_: str, count: int, first: Image.Image | None = None) -> bytes:
+    """`first`, or a gradient of 16×16, and brighter ones."""
+    start = first or gradient(16, 16)
+    pictures = [start.point(lambda level, i=i: (level + 40 * i) % 256) for i in range(3)]
     options = {"save_all": True, "append_images": [pictures[i % 3] for i in range(1, count)], "duration": 10}
     return encoded(pictures[0], format_, **options)
 
@@ -56,9 +58,9 @@ def orientation(value: int, order: str = "<") -> bytes:
     return b"Exif\0\0" + mark + struct.pack(order + "IH", 8, 1) + entry + bytes(4)
 
 
-def many_frames(format_: str, count: int) -> bytes:
-    """A GIF, PNG or WebP of 16×16 whose second frame is repeated `count` times, not one of them encoded anew."""
-    data = frames(format_, 3)
+def many_frames(format_: str, count: int, first: Image.Image | None = None) -> bytes:
+    """As `frames` makes a GIF, PNG or WebP, its second frame `count` times; not one of them is encoded anew."""
+    data = frames(format_, 3, first)
     if format_ == "GIF":
         second = data.index(b"\x21\xf9", data.index(b"\x2c"))
         third = data.index(b"\x21\xf9", second + 1)

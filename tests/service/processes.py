@@ -14,6 +14,8 @@ from typing import Self
 
 import orjson
 
+from service.problems import URN
+
 ROOT = Path(__file__).resolve().parents[2]
 _READY = "Sightline is ready on http://"
 
@@ -77,11 +79,15 @@ class Reply:
 
     @property
     def problem(self) -> str:
-        """The end of the problem's type; fails where the answer is none."""
+        """The end of the problem's type; fails where the answer is none, or not what every problem is."""
         assert self.headers["content-type"] == "application/problem+json", self
         answer = orjson.loads(self.body)
-        assert answer["status"] == self.status
-        name: str = answer["type"].removeprefix("urn:sightline:problem:")
+        assert answer["type"].startswith(URN), self
+        assert answer["status"] == self.status, self
+        assert answer["title"].strip(), self
+        assert answer["detail"].strip(), self
+        assert ("retry-after" in self.headers) == (self.status == 503), self
+        name: str = answer["type"].removeprefix(URN)
         return name
 
 
@@ -112,9 +118,9 @@ class Connection:
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
 
-    def post(self, path: str, body: bytes, content_type: str = "image/png") -> "Reply":
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
-        self.send(head.encode() + body)
+    def post(self, path: str, body: bytes, content_type: str = "image/png", *headers: str) -> "Reply":
+        lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
+        self.send("\r\n".join([*lines, *headers, "", ""]).encode() + body)
         return self.reply()
 
     def get(self, path: str) -> "Reply":
@@ -122,7 +128,10 @@ class Connection:
         return self.reply()
 
     def reply(self) -> Reply:
-        status = int(self._reader.readline().split()[1])
+        line = self._reader.readline()
+        if not line:
+            raise ConnectionResetError("closed before an answer began")
+        status = int(line.split()[1])
         headers: dict[str, str] = {}
         while line := self._reader.readline().strip():
             name, _, value = line.decode().partition(":")

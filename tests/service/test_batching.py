@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from service.batching import Answer, Batcher
+from service.batches import Answer
+from service.batching import Batcher
 from service.errors import (
     DeadlineExceededError,
     InferenceError,

@@ -1,5 +1,7 @@
 """Keys: who is let in, what they are told who are not, and how the file is read."""
 
+import hashlib
+import hmac
 import logging
 import time
 from collections.abc import Iterator
@@ -136,6 +138,24 @@ def test_open_paths(path: str, answer: bool) -> None:
 async def test_without_a_file_nobody_needs_one(serve: Serve) -> None:
     async with serve() as service:
         assert (await service.client.get("/models", headers={"X-API-Key": "whatever"})).status_code == 200
+
+
+@pytest.mark.parametrize("presented", [KEY, OTHER, "the-third-key-in-the-file", "not-one-of-them", "x", ""])
+def test_it_is_compared_with_every_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, presented: str) -> None:
+    """In constant time, whichever of them fits: how long it takes tells nothing of what is in the file."""
+    in_file = [KEY, OTHER, "the-third-key-in-the-file"]
+    file = KeyFile(written(tmp_path, "\n".join(in_file)))
+    compared: list[tuple[bytes, bytes]] = []
+    compare_digest = hmac.compare_digest
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return compare_digest(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    assert file.knows(presented.encode()) is (presented in in_file)
+    sent, *kept = (hashlib.sha256(key.encode()).digest() for key in (presented, *in_file))
+    assert compared == [(sent, each) for each in kept]
 
 
 async def test_the_problem(serve: Serve, tmp_path: Path) -> None:

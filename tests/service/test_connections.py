@@ -1,0 +1,149 @@
+"""Requests sent ahead, and clients that read late or not at all."""
+
+import asyncio
+import socket
+import struct
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import uvicorn
+from PIL import Image
+from starlette.responses import Response
+from uvicorn.server import ServerState
+
+from service.connections import Connection as ServedConnection
+from service.connections import bounded
+from tests.service import faulty
+from tests.service.conftest import encoded, grey_png
+from tests.service.processes import Connection, Running, running
+from tests.service.virtual_time import in_virtual_time
+
+GET = "GET {} HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = "POST {} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n"
+
+
+def post(path: str, picture: bytes) -> bytes:
+    return POST.format(path, len(picture)).encode() + picture
+
+
+def metric(service: Running, name: str) -> float:
+    """What `/metrics` says now; 0 for what it does not list yet."""
+    with service.connect() as connection:
+        lines = connection.get("/metrics").body.decode().splitlines()
+    return next((float(line.split()[-1]) for line in lines if line.startswith(name + " ")), 0.0)
+
+
+def wait_for(service: Running, name: str, value: float) -> None:
+    ends_at = time.monotonic() + 20
+    while metric(service, name) != value:
+        assert time.monotonic() < ends_at, f"{name} is {metric(service, name)}"
+        time.sleep(0.05)
+
+
+def test_an_answer_counts_whatever_was_sent_after_its_request(models_dir: Path) -> None:
+    levels = np.random.default_rng(0).integers(0, 256, (1100, 1200, 3)).astype(np.uint8)
+    noise = encoded(Image.fromarray(levels), "JPEG")  # of which the overlay is a PNG of 4 MB
+    with (
+        running(models_dir=models_dir, access_log=False, request_timeout_s=60) as service,
+        Connection.narrow(service.host, service.port) as connection,
+    ):
+        connection.socket.settimeout(60)
+        connection.send(post("/segment?output=overlay", noise) + GET.format("/healthz").encode())
+        assert connection.socket.recv(12, socket.MSG_WAITALL) == b"HTTP/1.1 200"
+        assert metric(service, "sightline_requests_in_flight") == 0, "its body is counted no more"
+        assert metric(service, "sightline_body_memory_bytes") > 3_000_000, "the system took the rest, and not most"
+
+
+def test_who_sends_ahead_and_vanishes_is_not_run_for(models_dir: Path) -> None:
+    """The first of two requests is being run; it ends when the connection does, and the second never begins."""
+    with running("tests.service.faulty", models_dir=models_dir, log_format="json") as service:
+        with service.connect() as connection:
+            path = "/classify?model=brightness"
+            connection.send(post(path, grey_png(faulty.DOZES)) + post(path, grey_png(50)))
+            wait_for(service, "sightline_requests_in_flight", 1)
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        wait_for(service, 'sightline_disconnects_total{endpoint="/classify"}', 1)
+        time.sleep(faulty.DOZE_S)
+        assert service.stop() == 0
+        assert service.process.stderr
+        log = service.process.stderr.read()
+    assert '"status":499' in log
+    assert "Traceback" not in log
+    assert log.count('"route":"/classify"') == 1
+
+
+def test_others_do_not_wait_for_those_who_do_not_read(models_dir: Path) -> None:
+    """What the system takes for 200 of them is copied meanwhile: 0.4 s of waiting, and 5 when it took all it could."""
+    asked = GET.format("/static/docs/swagger-ui-bundle.js").encode() * 20
+    with running(models_dir=models_dir, access_log=False) as service, ExitStack() as stack:
+        silent = [stack.enter_context(Connection.narrow(service.host, service.port)) for _ in range(200)]
+        for each in silent:
+            each.send(asked)
+        asked_at = time.monotonic()
+        with service.connect() as other:
+            assert other.post("/classify?model=brightness", grey_png(50)).status == 200
+        assert time.monotonic() - asked_at < 2
+
+
+class Unread(asyncio.Transport):
+    """To a client that reads nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unread = self.aborted = 0
+        self._closing = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.unread += len(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        self._closing = True
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+
+def connected() -> tuple[ServedConnection, Unread]:
+    """The service's end of a connection whose answers may be left unread for 20 s."""
+    config = uvicorn.Config(Response(), lifespan="off", log_config=None)
+    protocol = bounded(20.0)(config=config, server_state=ServerState(), app_state={})
+    assert isinstance(protocol, ServedConnection)
+    transport = Unread()
+    protocol.connection_made(transport)
+    return protocol, transport
+
+
+@in_virtual_time
+async def test_every_answer_has_its_own_time_to_be_read() -> None:
+    """The first is read within a second, and the next has waited for one when the first's time would have been over."""
+    protocol, transport = connected()
+    transport.unread = 100_000
+    protocol.pause_writing()
+    await asyncio.sleep(1)
+    transport.unread = 0
+    protocol.resume_writing()
+    await asyncio.sleep(18)
+    transport.unread = 1_000_000
+    protocol.pause_writing()
+    await asyncio.sleep(19.9)
+    assert not transport.aborted
+    await asyncio.sleep(0.2)
+    assert transport.aborted
+
+
+@in_virtual_time
+async def test_what_is_no_http_is_not_answered_for_ever() -> None:
+    """To close waits until all is read, which may be never."""
+    protocol, transport = connected()
+    protocol.data_received(b"no HTTP\r\n\r\n")
+    assert transport.is_closing()
+    await asyncio.sleep(21)
+    assert transport.aborted == 1

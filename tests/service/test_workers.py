@@ -1,0 +1,97 @@
+"""The threads for pictures: what they keep, and what becomes of them."""
+
+import asyncio
+import gc
+import sys
+import threading
+import weakref
+from collections import deque
+from functools import partial
+from typing import Any
+
+import pytest
+
+from service.errors import UnavailableError
+from service.workers import Workers
+
+
+class Picture:
+    """Something that can be seen to be gone."""
+
+    def decode(self) -> None: ...
+
+
+async def held(workers: Workers) -> tuple[threading.Event, "asyncio.Task[list[bool]]"]:
+    """Keep the only thread busy until the event is set."""
+    began, release = threading.Event(), threading.Event()
+
+    def wait() -> bool:
+        began.set()
+        return release.wait(30)
+
+    task = asyncio.create_task(workers.run_all([wait]))
+    await asyncio.to_thread(began.wait)
+    return release, task
+
+
+async def test_a_call_whose_caller_left_keeps_no_picture() -> None:
+    """It waits for a thread still, but not with the picture, which nobody counts any more."""
+    workers = Workers(1, 8)
+    release, holder = await held(workers)
+    picture = Picture()
+    seen = weakref.ref(picture)
+    waiting = asyncio.create_task(workers.run_all([partial(Picture.decode, picture)]))
+    del picture
+    await asyncio.sleep(0)
+    assert workers.pending == 2
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    del waiting
+    await asyncio.sleep(0.01)
+    gc.collect()
+    assert workers.pending == 1
+    assert seen() is None
+    release.set()
+    assert await holder == [True]
+    assert await workers.run_all([lambda: 1]) == [1], "what was cancelled is passed over"
+    workers.close()
+
+
+class Raced(deque[Any]):
+    """Says that somebody waits, whom a thread has just taken."""
+
+    def __len__(self) -> int:
+        return 1
+
+
+async def test_closing_while_the_threads_take_what_waits() -> None:
+    workers = Workers(1, 8)
+    release, holder = await held(workers)
+    workers._waiting = Raced(workers._waiting)
+    workers.close()
+    release.set()
+    assert await holder == [True]
+    with pytest.raises(UnavailableError):
+        await workers.run_all([lambda: 1])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_thread_that_cannot_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool says that it is not healthy, and gives up, for the process to be started anew."""
+    workers = Workers(1, 8, timeout_s=0.2)
+
+    def refuse() -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(workers, "_start_thread", refuse)
+    lost = asyncio.Event()
+    watch = asyncio.create_task(workers.watch(lost.set))
+    with pytest.raises(RuntimeError, match="died"):
+        await workers.run_all([sys.exit])
+    await asyncio.wait_for(lost.wait(), 20)
+    await watch
+    assert not workers.healthy
+    with pytest.raises(UnavailableError):
+        workers.check_room()
+    workers.close()
