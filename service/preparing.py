@@ -19,6 +19,7 @@ from service.workers import Workers
 _INLINE_PIXELS = 16_384
 _INLINE_BYTES = 16_384  # few pixels can come in many bytes: the header of a JPEG of so many takes up to 3 ms to find
 _WORTH_A_HOP = _INLINE_PIXELS + 1
+_TINY_BYTES = 512  # a digit has fewer; whatever is in them is unpacked within a millisecond
 _PLAIN_BYTES, _PLAIN_BYTES_A_PIXEL = 4096, 4  # more than pixels take uncompressed, and a palette and a date beside them
 
 
@@ -76,7 +77,7 @@ def _is_plain(data: bytes, pixels: int) -> bool:
     What a file has beside them is walked part by part, and three kinds of a PNG's chunks are unpacked, to a thousand
     times their bytes. No other format has such.
     """
-    return (
+    return len(data) <= _TINY_BYTES or (
         len(data) <= _PLAIN_BYTES + _PLAIN_BYTES_A_PIXEL * pixels
         and b"zTXt" not in data
         and b"iTXt" not in data
