@@ -236,8 +236,8 @@ def test_a_thousand_clients_that_stop_reading(models_dir: Path) -> None:
     count = 1000 if ROWS_VARIABLE in os.environ else 200
     clients = f"{count:,} at once, 27 MB asked for each"
     with running(models_dir=models_dir, access_log=False, unread_answer_timeout_s=3) as service:
-        # A thousand leave 37 MB for the garbage collector each time; it came to them in the fourth of six rounds, and then
-        # memory stayed. Two hundred show that nothing is lost, a thousand that others are answered.
+        # A thousand leave 37 MB for the garbage collector each time; it came to them in the fourth of six rounds, and
+        # then memory stayed. Two hundred show that nothing is lost, a thousand that others are answered.
         limits = Limits(seconds=60, peak_mb=150, kept_mb=110)
         for case, bounds in twice(clients, limits) if count < 1000 else [(clients, limits)]:
             with witnessed(service, "client stops reading", case, "cut off; others answered", bounds) as seen:
