@@ -234,7 +234,7 @@ def test_what_each_thread_used_is_told_apart() -> None:
         process.communicate("\n")
     assert set(used) == {process.pid, worker}
     assert 0.25 <= used[worker] < 0.6
-    assert sum(used.values()) - used[worker] == used[process.pid]
+    assert used[process.pid] < 0.2, "the main thread only waits"
 
 
 def test_percentiles_and_slopes() -> None:
