@@ -204,12 +204,13 @@ def ablate(  # noqa: PLR0917 -- the same
     data: Data,
     row: Annotated[list[str] | None, typer.Option(help="The beginning of a row's name; may be given again.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of each recipe's.")] = None,
+    pictures: Annotated[int | None, typer.Option(min=1, help="Train on the first so many alone.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where results go.  [default: runs/ablation-NAME]")] = None,
     device: Annotated[str, typer.Option(help="auto (CUDA when there is one), cuda or cpu.")] = "auto",
 ) -> None:
     """Train what differs in one part each, several times, and print the table; goes on where it was interrupted."""
     out = out or Path("runs", f"ablation-{name}")
-    run_ablation(name, data, out, choose_device(device), only=row or (), epochs=epochs)
+    run_ablation(name, data, out, choose_device(device), only=row or (), epochs=epochs, pictures=pictures)
     text = ablation_table(name, out, data)
     (out / "table.md").write_text(text, encoding="utf-8")
     typer.echo(text)

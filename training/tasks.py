@@ -57,8 +57,8 @@ class Recipe:
         weight_decay: of all weights but biases and normalisation.
         stages: augmentation over time; the first starts at 0.
         validate_every: epochs between validations; the last epoch is always validated.
-        averaging: decay, a step, of the exponential moving average of the weights that is validated and kept; 0 keeps
-            the last weights themselves.
+        averaging: decay, a step, of the exponential moving average of the weights that is validated and kept, less in
+            the first steps (`training.train.moving_average`); 0 keeps the last weights themselves.
         schedule: the fraction (0…1) of the steps that are done → the fraction of the learning rate.
         optimizer: of parameter groups, with a learning rate.
         bfloat16: whether to use bfloat16 where the device is fast in it.

@@ -4,7 +4,7 @@ import json
 import math
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -67,10 +67,11 @@ def train(
     optimizer = _optimizer(model, task.recipe)
     if initial is not None:
         model.load_state_dict(initial.model)
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging))  # type: ignore[no-untyped-call]
+    averaged = AveragedModel(model, multi_avg_fn=moving_average(recipe.averaging))  # type: ignore[no-untyped-call]
     state = Checkpoint(task.name, plain_config(task), 0, epochs, seed, {}, commit=current_commit())
     if resume:
         state = _resume(run, state, model, averaged, optimizer)
+        averaged.n_averaged.fill_(state.epoch * _steps(recipe, training))
     if compiled:
         model.compile()
     device = replace(device, bfloat16=device.bfloat16 and recipe.bfloat16)
@@ -139,7 +140,7 @@ def train_one_epoch(
     """
     model.train()
     recipe = task.recipe
-    steps = max(1, len(data) // recipe.batch_size)
+    steps = _steps(recipe, data)
     total = 0.0
     batches: Iterable[tuple[Tensor, Tensor]] = data.batches(recipe.batch_size, shuffle=generator)
     for step, (pictures, labels) in enumerate(
@@ -159,6 +160,21 @@ def train_one_epoch(
     if not math.isfinite(total):
         raise DivergenceError(f"the loss became {total} in epoch {epoch + 1}; lower the learning rate")
     return total / steps
+
+
+def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+    """An exponential moving average of weights, for `AveragedModel`.
+
+    After n steps its decay is (1 + n) / (10 + n) until that reaches `decay`, as in TensorFlow's
+    `ExponentialMovingAverage` with `num_updates`. Without that, 60 steps at 0.999 would leave 94% of the average with
+    the random weights that training began from.
+    """
+
+    def update(averaged: list[Tensor], current: list[Tensor], steps: Tensor | int) -> None:
+        done = float(steps)
+        get_ema_multi_avg_fn(min(decay, (1 + done) / (10 + done)))(averaged, current, steps)  # type: ignore[no-untyped-call]
+
+    return update
 
 
 @torch.inference_mode()
@@ -214,6 +230,11 @@ def current_commit() -> str:
         return "unknown"
 
 
+def _steps(recipe: Recipe, data: LabelledImages) -> int:
+    """Steps an epoch."""
+    return max(1, len(data) // recipe.batch_size)
+
+
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     # Biases and normalisation (one-dimensional) are not decayed: shrinking them regularises nothing.
     decayed = [p for p in model.parameters() if p.ndim > 1]
@@ -236,6 +257,5 @@ def _resume(
         raise CheckpointError(f"{run / 'last.pt'} holds weights only and cannot be resumed")
     model.load_state_dict(state.averaged_from)
     averaged.module.load_state_dict(state.model)
-    averaged.n_averaged.fill_(1)  # anything but zero, which would begin by copying the model
     optimizer.load_state_dict(state.optimizer)
     return state

@@ -60,9 +60,10 @@ def test_trials_are_run_once_and_tabled(mnist: Path, tmp_path: Path, monkeypatch
     monkeypatch.setitem(rows.ROWS, "digits", lambda: [Row("quick", quick), Row("never", DIGITS)])
     monkeypatch.setitem(rows.PARTS, "digits", ("0", "1"))
     out = tmp_path / "out"
-    run("digits", mnist, out, CPU, only=["qu"], epochs=2)
+    run("digits", mnist, out, CPU, only=["qu"], epochs=2, pictures=40)
     lines = read_trials(out)
-    assert [(line["row"], line["part"], line["epochs"]) for line in lines] == [("quick", "0", 2), ("quick", "1", 2)]
+    expected_lines = [("quick", "0", 2, 40), ("quick", "1", 2, 40)]
+    assert [(line["row"], line["part"], line["epochs"], line["pictures"]) for line in lines] == expected_lines
     labels = DIGITS.load(mnist, "test").targets.numpy()
     answers = [np.load(row_folder(out, "quick") / part / "probabilities.npy") for part in ("0", "1")]
     assert not np.array_equal(*answers)

@@ -26,8 +26,8 @@ from training.train import refresh_batch_norm, train
 
 # The bars of the made digits are told apart by their place, so they are not shifted about.
 _AS_IT_IS = Stage(0.0, lambda images, targets, _: (images, targets))
-# An average over a thousand steps, as of the full recipe, would hardly have left its beginning after these sixty.
-SHORT = replace(DIGITS, recipe=replace(DIGITS.recipe, batch_size=20, averaging=0.9, stages=(_AS_IT_IS,)))
+# The average's decay is the full recipe's: these sixty steps are to learn all the same.
+SHORT = replace(DIGITS, recipe=replace(DIGITS.recipe, batch_size=20, stages=(_AS_IT_IS,)))
 TINY_CONFIG = SegNetConfig(widths=(4, 6, 8), encoder_blocks=(0, 0), decoder_blocks=(0, 0), dilations=(1,))
 TINY_STREETS = replace(
     STREETS,
@@ -111,7 +111,7 @@ def test_compiling_is_asked_of_the_trained_network_alone(
     assert not any(name.startswith("_orig_mod") for name in best.model)
 
 
-@pytest.mark.parametrize("averaging", [0.0, 0.9])
+@pytest.mark.parametrize("averaging", [0.0, 0.5, 0.999])
 def test_a_resumed_training_goes_the_same_way(
     digits: tuple[LabelledImages, LabelledImages], tmp_path: Path, averaging: float
 ) -> None:
@@ -144,10 +144,11 @@ def test_a_resumed_training_goes_the_same_way(
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
+@pytest.mark.parametrize(("averaging", "kept"), [(0.1, 0.1), (0.999, 2 / 11)])
 def test_kept_weights_are_averages_over_the_steps(
-    digits: tuple[LabelledImages, LabelledImages], tmp_path: Path
+    digits: tuple[LabelledImages, LabelledImages], tmp_path: Path, averaging: float, kept: float
 ) -> None:
-    task = replace(SHORT, recipe=replace(SHORT.recipe, averaging=0.5, batch_size=len(digits[0]) // 2))
+    task = replace(SHORT, recipe=replace(SHORT.recipe, averaging=averaging, batch_size=len(digits[0]) // 2))
     seen: list[torch.Tensor] = []
 
     class _Watched(DeepCNN):
@@ -160,8 +161,8 @@ def test_kept_weights_are_averages_over_the_steps(
     train(watched, *digits, tmp_path, choose_device("cpu"), epochs=1)
     last = Checkpoint.load(tmp_path / "last.pt")
     assert last.averaged_from is not None
-    # Two steps: the average begins as the weights after the first, and goes half of the way to those after the second.
-    expected = (seen[1] + last.averaged_from["output.bias"]) / 2
+    # Two steps: the average begins as the weights after the first, and keeps so much of them after the second.
+    expected = torch.lerp(last.averaged_from["output.bias"], seen[1], kept)
     torch.testing.assert_close(last.model["output.bias"], expected)
     assert not torch.equal(seen[1], last.averaged_from["output.bias"])
 

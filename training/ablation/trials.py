@@ -28,6 +28,7 @@ def run(
     *,
     only: Sequence[str] = (),
     epochs: int | None = None,
+    pictures: int | None = None,
 ) -> None:
     """Run the trials of `name` that are not done yet, row by row.
 
@@ -38,6 +39,7 @@ def run(
         device: where to train.
         only: names of rows, or beginnings of them; all when empty.
         epochs: of every trial, instead of its recipe's.
+        pictures: of the training split, the first so many, instead of all.
 
     Raises:
         TrainingError: when there is no ablation, or no row, of that name.
@@ -56,7 +58,9 @@ def run(
             if (row.name, part) in done:
                 continue
             folder = row_folder(out, row.name) / part
-            line, probabilities = run_trial(row, part, data=data, folder=folder, device=device, epochs=epochs)
+            line, probabilities = run_trial(
+                row, part, data=data, folder=folder, device=device, epochs=epochs, pictures=pictures
+            )
             if probabilities is not None:
                 np.save(folder / "probabilities.npy", probabilities)
             with (out / "trials.jsonl").open("a", encoding="utf-8") as trials:
@@ -70,7 +74,14 @@ def read_trials(out: Path) -> list[dict[str, Any]]:
 
 
 def run_trial(
-    row: Row, part: str, *, data: Path, folder: Path, device: Device, epochs: int | None
+    row: Row,
+    part: str,
+    *,
+    data: Path,
+    folder: Path,
+    device: Device,
+    epochs: int | None = None,
+    pictures: int | None = None,
 ) -> tuple[dict[str, Any], NDArray[np.float32] | None]:
     """Train `row` once and score its final weights.
 
@@ -81,6 +92,7 @@ def run_trial(
         folder: where the training goes on from, if it was interrupted.
         device: where to train.
         epochs: instead of the recipe's.
+        pictures: of the training split, the first so many, instead of all.
 
     Returns:
         a line of results, and for a classifier the probabilities of the test digits, N×K.
@@ -90,13 +102,15 @@ def run_trial(
         training, scored, seed = task.load(data, "train"), task.load(data, "test"), int(part)
     else:
         (training, scored), seed = task.hold_out(data, part), 0
+    training = training[:pictures]
     started = time.monotonic()
     resume = (folder / "last.pt").is_file()
     final = train(task, training, None, folder, device, seed=seed, epochs=epochs, resume=resume)
     model = task.build()
     model.load_state_dict(final.model)
     matrix, probabilities = score(task, model.to(device.torch), scored.to(device.torch))
-    line: dict[str, Any] = {"row": row.name, "part": part, "epochs": final.epochs, "commit": final.commit}
+    line: dict[str, Any] = {"row": row.name, "part": part, "epochs": final.epochs, "pictures": len(training)}
+    line["commit"] = final.commit
     line["seconds"] = round(time.monotonic() - started, 1)
     line["parameters"] = sum(p.numel() for p in model.parameters())
     if task.kind == "segmentation":
