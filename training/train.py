@@ -22,6 +22,8 @@ from training.errors import CheckpointError, DivergenceError
 from training.metrics import confusion_matrix, segmentation_scores
 from training.tasks import Augmentation, Recipe, Task
 
+_Weights = list[Tensor] | tuple[Tensor, ...]
+
 _REFRESH_BATCHES = 30  # of them are enough: on `streets`, 120 whole pictures
 
 
@@ -67,7 +69,7 @@ def train(
     optimizer = _optimizer(model, task.recipe)
     if initial is not None:
         model.load_state_dict(initial.model)
-    averaged = AveragedModel(model, multi_avg_fn=moving_average(recipe.averaging))  # type: ignore[no-untyped-call]
+    averaged = AveragedModel(model, multi_avg_fn=moving_average(recipe.averaging))
     state = Checkpoint(task.name, plain_config(task), 0, epochs, seed, {}, commit=current_commit())
     if resume:
         state = _resume(run, state, model, averaged, optimizer)
@@ -162,7 +164,7 @@ def train_one_epoch(
     return total / steps
 
 
-def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+def moving_average(decay: float) -> Callable[[_Weights, _Weights, Tensor | int], None]:
     """An exponential moving average of weights, for `AveragedModel`.
 
     After n steps its decay is (1 + n) / (10 + n) until that reaches `decay`, as in TensorFlow's
@@ -170,7 +172,7 @@ def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor
     the random weights that training began from.
     """
 
-    def update(averaged: list[Tensor], current: list[Tensor], steps: Tensor | int) -> None:
+    def update(averaged: _Weights, current: _Weights, steps: Tensor | int) -> None:
         done = float(steps)
         get_ema_multi_avg_fn(min(decay, (1 + done) / (10 + done)))(averaged, current, steps)  # type: ignore[no-untyped-call]
 
