@@ -1,10 +1,10 @@
-"""What a batcher is given and gives: room in its queue, runs, answers, and word of batches to who observes them.
+"""What a batcher is given and gives: runs, answers, and word of batches to who observes them.
 
 Knows nothing but these words, so that whoever speaks of batches need not know how they are formed.
 """
 
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, Self, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 Out = TypeVar("Out")
 
@@ -42,37 +42,3 @@ class BatchObserver(Protocol):
 
     def failed(self) -> None:
         """A batch ended with an error."""
-
-
-class _Queue(Protocol):
-    reserved: int
-
-
-class Places:
-    """Room in a batcher's queue, kept for items that are still being made ready. See `Batcher.reserve`."""
-
-    def __init__(self, queue: _Queue, count: int) -> None:
-        self._queue = queue
-        self.count = count
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.give_back()
-
-    def give_back(self) -> int:
-        """Let others have the room, and say how much that was. Idempotent."""
-        count, self.count = self.count, 0
-        self._queue.reserved -= count
-        return count
-
-    def renew(self, count: int) -> None:
-        """Keep room for `count` more items of a request that has been answered in part, whether there is any or not.
-
-        It was let in, and would have waited for nothing if others now took its place. The queue may so grow longer
-        than its limit, by no more than what such a request submits at once; others wait until it is shorter again.
-        """
-        self.give_back()
-        self._queue.reserved += count
-        self.count = count

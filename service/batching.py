@@ -5,15 +5,17 @@ Knows asyncio and the service's errors, and nothing of arrays, networks or HTTP.
 
 import asyncio
 import logging
+import math
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from service.batches import Answer, BatchObserver, Places, ReleaseReason
-from service.errors import DeadlineExceededError, InferenceError, OverloadedError, SightlineError, UnavailableError
+from service.batch_queue import BatchQueue, Entry, Places, expire, fail
+from service.batches import Answer, BatchObserver, ReleaseReason
+from service.errors import InferenceError, OverloadedError, SightlineError, UnavailableError
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -21,6 +23,8 @@ Out = TypeVar("Out")
 # Items, and share of a full batch, worth a run of their own. Fewer wait for the end of the event loop's turn, in which
 # more may come: with 32 connections that is when all have been decoded, and the engine would have stood idle meanwhile.
 _WORTH_A_RUN, _SHARE_WORTH_A_RUN = 8, 4
+_LATEST_RUN = 0.3  # its weight in the moving average of how long runs take
+_SHARE_TO_WAIT = 0.7  # of the time that is left for an answer: some runs take longer, and it is to be drawn
 _STOPPED = "The service stopped before this was answered."
 logger = logging.getLogger(__name__)
 
@@ -34,16 +38,8 @@ class _Nobody:
 
 
 @dataclass(slots=True, eq=False)
-class _Entry(Generic[In, Out]):
-    item: In
-    future: asyncio.Future[Answer[Out]]
-    submitted_at: float
-    deadline: float
-
-
-@dataclass(slots=True, eq=False)
 class _Batch(Generic[In, Out]):
-    entries: list[_Entry[In, Out]]
+    entries: list[Entry[In, Out]]
     handed_at: float
 
 
@@ -79,19 +75,17 @@ class Batcher(Generic[In, Out]):
         clock: Callable[[], float] = time.perf_counter,  # an event loop's own may tick in milliseconds
     ) -> None:
         self.max_batch_size = max_batch_size
-        self.max_queue_size = max_queue_size
-        self.reserved = 0
         self._run = run
         self._max_wait_s = max_wait_ms / 1000
         self._on_death = on_death
         self._observer: BatchObserver = observer or _Nobody()
         self._clock = clock
-        # First in, first out; who leaves is out at once.
-        self._queue: OrderedDict[_Entry[In, Out], None] = OrderedDict()
+        self._queue: BatchQueue[In, Out] = BatchQueue(max_queue_size)
         self._running: OrderedDict[asyncio.Future[Sequence[Out]], _Batch[In, Out]] = OrderedDict()
         self._max_running = 1 if max_batch_size == 1 else 2
         self._worth_a_run = min(max_batch_size, max(_WORTH_A_RUN, max_batch_size // _SHARE_WORTH_A_RUN))
         self._last_end = 0.0
+        self._typical_run_s = 0.0
         self._change = asyncio.Event()
         self._idle = asyncio.Event()
         self._context = copy_context()  # of no request
@@ -109,23 +103,50 @@ class Batcher(Generic[In, Out]):
         """How many items wait for a batch."""
         return len(self._queue)
 
+    @property
+    def max_queue_size(self) -> int:
+        """How many items may wait, or be made ready to."""
+        return self._queue.max_size
+
+    @property
+    def reserved(self) -> int:
+        """How many items there is room kept for."""
+        return self._queue.reserved
+
+    def expected_s(self, count: int = 1) -> float:
+        """How long until `count` items that came now would be answered, if runs go on taking as long as they did lately.
+
+        Those that wait come into batches as full as can be, so it will seldom be sooner. 0 while nothing runs, so that
+        one slow run, long ago, cannot keep everyone out for ever.
+        """
+        if not self._running:
+            return 0.0
+        waiting = len(self._queue) + self._queue.reserved + count
+        return (len(self._running) + math.ceil(waiting / self.max_batch_size)) * self._typical_run_s
+
     def start(self) -> None:
         """Start forming batches. Needs a running event loop."""
         self._loop_task = asyncio.get_running_loop().create_task(self._form_batches(), name="batcher")
         self._loop_task.add_done_callback(self._on_loop_end)
 
-    def check_room(self, count: int = 1) -> None:
-        """Say whether `count` more items would be taken now.
+    def check_room(self, count: int = 1, *, within_s: float = math.inf) -> None:
+        """Say whether `count` more items would be taken now, and answered in good time before `within_s` are over.
+
+        Whoever would wait in vain is so told at once, and makes no one else wait.
 
         Raises:
             UnavailableError: not started, closing, or dead.
-            OverloadedError: the queue has no room for them.
+            OverloadedError: the queue has no room for them, or is longer than they have time.
         """
         self._check_health()
-        if len(self._queue) + self.reserved + count > self.max_queue_size:
-            raise OverloadedError("Too many pictures are waiting for this model. Try again in a moment.")
+        self._queue.check_room(count)
+        if (expected_s := self.expected_s(count)) > within_s * _SHARE_TO_WAIT:
+            raise OverloadedError(
+                f"Too many pictures are waiting for this model: an answer would take about {expected_s:.1f} s, and"
+                f" {within_s:.1f} s are left for it, which is too close. Try again in a moment."
+            )
 
-    def reserve(self, count: int) -> Places:
+    def reserve(self, count: int, *, within_s: float = math.inf) -> Places:
         """Keep room for `count` items until they are submitted or the returned context ends.
 
         What items cost to make ready is then never spent on those that the queue would refuse.
@@ -133,9 +154,8 @@ class Batcher(Generic[In, Out]):
         Raises:
             UnavailableError, OverloadedError: as `check_room`.
         """
-        self.check_room(count)
-        self.reserved += count
-        return Places(self, count)
+        self.check_room(count, within_s=within_s)
+        return self._queue.reserve(count)
 
     async def submit(self, item: In, *, timeout_s: float) -> Answer[Out]:
         """Like `submit_many`, for one item."""
@@ -162,18 +182,18 @@ class Batcher(Generic[In, Out]):
         self._check_health()
         loop = asyncio.get_running_loop()
         now = self._clock()
-        entries: list[_Entry[In, Out]] = [_Entry(item, loop.create_future(), now, now + timeout_s) for item in items]
-        self._queue.update(dict.fromkeys(entries))
+        entries: list[Entry[In, Out]] = [Entry(item, loop.create_future(), now, now + timeout_s) for item in items]
+        self._queue.add(entries)
         self._change.set()
         if len(self._queue) >= self._worth_a_run:
             self._context.run(self._release_due)  # else what is logged of a batch would name this request
-        deadline = loop.call_later(timeout_s, _expire, entries)
+        deadline = loop.call_later(timeout_s, expire, entries)
         try:
             return [await entry.future for entry in entries]
         finally:
             deadline.cancel()
             for entry in entries:
-                self._queue.pop(entry, None)
+                self._queue.discard(entry)
                 if not entry.future.done():
                     entry.future.cancel()
                 elif not entry.future.cancelled():
@@ -212,7 +232,7 @@ class Batcher(Generic[In, Out]):
         """Hand over what is due, and say how long until more is; None: when something changes."""
         while (wait_s := self._seconds_until_due()) == 0:
             reason = self._release_reason()
-            if batch := self._take_batch():
+            if batch := self._queue.take(self.max_batch_size, self._clock()):
                 self._observer.released(len(batch), reason)
                 self._start_run(batch)
         return wait_s
@@ -228,8 +248,7 @@ class Batcher(Generic[In, Out]):
             return None
         if not self._max_wait_s or self._closing:
             return 0
-        first = next(iter(self._queue))
-        return max(0, first.submitted_at + self._max_wait_s - self._clock())
+        return max(0, self._queue.first.submitted_at + self._max_wait_s - self._clock())
 
     def _release_reason(self) -> ReleaseReason:
         """Why a batch is taken from the queue now that one is due."""
@@ -250,18 +269,7 @@ class Batcher(Generic[In, Out]):
         except TimeoutError:
             pass
 
-    def _take_batch(self) -> list[_Entry[In, Out]]:
-        now = self._clock()
-        entries: list[_Entry[In, Out]] = []
-        while self._queue and len(entries) < self.max_batch_size:
-            entry, _ = self._queue.popitem(last=False)
-            if entry.deadline <= now:
-                _expire([entry])  # the event loop was too busy to do so
-            if not entry.future.done():  # else its caller is about to leave
-                entries.append(entry)
-        return entries
-
-    def _start_run(self, entries: list[_Entry[In, Out]]) -> None:
+    def _start_run(self, entries: list[Entry[In, Out]]) -> None:
         handed_at = self._clock()  # read first: on a thread it may have ended when the call returns
         try:
             future: asyncio.Future[Sequence[Out]] = asyncio.ensure_future(self._run([entry.item for entry in entries]))
@@ -280,9 +288,10 @@ class Batcher(Generic[In, Out]):
             outputs = self._outputs(future, len(batch.entries))
         except SightlineError as error:
             self._observer.failed()
-            _fail(batch.entries, error)
+            fail(batch.entries, error)
             return
         run_s = ended_at - started_at
+        self._typical_run_s += (run_s - self._typical_run_s) * (_LATEST_RUN if self._typical_run_s else 1)
         self._observer.ran(run_s)
         for entry, output in zip(batch.entries, outputs, strict=True):
             if not entry.future.done():
@@ -306,10 +315,9 @@ class Batcher(Generic[In, Out]):
 
     def _on_loop_end(self, task: "asyncio.Task[None]") -> None:
         """Whatever ended the loop, nobody keeps waiting for it."""
-        _fail(self._queue, UnavailableError(_STOPPED))
-        self._queue.clear()
+        self._queue.fail(UnavailableError(_STOPPED))
         for future, batch in self._running.items():
-            _fail(batch.entries, UnavailableError(_STOPPED))
+            fail(batch.entries, UnavailableError(_STOPPED))
             future.cancel()
         self._idle.set()
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -321,13 +329,3 @@ def _ended_at(run: object) -> float | None:
     """See `batches.Run`; None for one that does not say."""
     ended_at: float | None = getattr(run, "ended_at", None)
     return ended_at
-
-
-def _expire(entries: Iterable[_Entry[In, Out]]) -> None:
-    _fail(entries, DeadlineExceededError("There was no answer in time."))
-
-
-def _fail(entries: Iterable[_Entry[In, Out]], error: SightlineError) -> None:
-    for entry in entries:
-        if not entry.future.done():
-            entry.future.set_exception(error)

@@ -4,6 +4,7 @@ Whatever a request asks for, it goes through `Pipeline.admit`, which bounds it, 
 it; `answers` says what is made of the outcome.
 """
 
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from PIL import Image
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from service.batches import Answer, Places
+from service.batch_queue import Places
+from service.batches import Answer
 from service.bodies import BodyBudget, BodyHold, read_body
 from service.errors import BodyTimeoutError, DeadlineExceededError, InvalidRequestError
 from service.images import Prepared, decode
@@ -153,7 +155,7 @@ class Pipeline:
             uploads = await read_uploads(admission.headers, admission.body, max_pictures=self.max_pictures)
             self.body_arrived(request, admission)
             timings.pictures = len(uploads)
-            with admission.model.batcher.reserve(len(uploads)) as places:
+            with self.reserve(admission, len(uploads)) as places:
                 yield Job(admission.model, uploads, timings, admission.life, places)
 
     def admit(self, request: Request, model: Model, timings: Timings) -> "Admitting":
@@ -167,7 +169,7 @@ class Pipeline:
         settings = self._settings
         asked_s = _asked_timeout_s(request.headers)
         timings.model = model.manifest.name
-        model.batcher.check_room()
+        model.batcher.check_room(within_s=min(asked_s or math.inf, settings.request_timeout_s))
         self._workers.check_room()
         life, hold = self.in_flight.request(), self._budget.hold()
         body = read_body(request.headers, request.receive, max_bytes=settings.max_body_bytes, hold=hold)
@@ -180,13 +182,22 @@ class Pipeline:
         admission.life.limit(timeout_s, DeadlineExceededError(f"No answer within {timeout_s:g} s."))
         admission.life.watch_client(request.receive)
 
-    def reserve_portion(self, model: Model, count: int) -> Places:
+    def reserve(self, admission: Admission, count: int) -> Places:
+        """Room for all of a request's `count` pictures, a context.
+
+        Raises:
+            SightlineError: see `Batcher.reserve`.
+        """
+        return admission.model.batcher.reserve(count, within_s=admission.life.remaining_s)
+
+    def reserve_portion(self, admission: Admission, count: int) -> Places:
         """Room for as many of a request's `count` pictures as are submitted at once, a context.
 
         Raises:
             SightlineError: see `Batcher.reserve`.
         """
-        return model.batcher.reserve(min(count, max(1, model.batcher.max_queue_size // _PORTION_OF_QUEUE)))
+        portion = max(1, admission.model.batcher.max_queue_size // _PORTION_OF_QUEUE)
+        return self.reserve(admission, min(count, portion))
 
     async def prepare(self, job: Job) -> list[Prepared]:
         """Decode and prepare every picture.

@@ -60,11 +60,11 @@ async def _answer(pipeline: Pipeline, admission: Admission, asked: Asked) -> Seq
     pixels = asked.images.pixels
     if pixels is not None:
         timings.pictures = len(pixels)
-        with pipeline.reserve_portion(model, len(pixels)) as places:
+        with pipeline.reserve_portion(admission, len(pixels)) as places:
             return await pipeline.infer(Job(model, [], timings, life, places), list(pixels))
     uploads = [Upload(None, picture) for picture in asked.images.pictures]
     timings.pictures = len(uploads)
-    with model.batcher.reserve(len(uploads)) as places:
+    with pipeline.reserve(admission, len(uploads)) as places:
         job = Job(model, uploads, timings, life, places)
         prepared = await pipeline.prepare(job)
         return await pipeline.infer(job, [each.pixels for each in prepared])

@@ -76,6 +76,7 @@ def test_the_deadline(faulty_service: Running) -> None:
         seen.answered(worst)
         assert {reply.status for reply in replies} <= {200, 503, 504}
         assert (worst.status, worst.problem) == (504, "deadline-exceeded")
+        time.sleep(faulty.SLEEP_S)  # until none runs: it would be told at once that it has to wait too long
         with faulty_service.connect() as connection:
             connection.send(message.replace(b"Content-Type", b"X-Request-Timeout-Ms: 100\r\nContent-Type"))
             reply = connection.reply()
@@ -108,6 +109,31 @@ def test_a_full_queue(faulty_service: Running) -> None:
         assert [reply.status for reply, _ in probed] == [200, 200]
         assert max(took_s for _, took_s in probed) < 0.5
         time.sleep(2 * faulty.SLEEP_S)
+
+
+def test_a_queue_that_is_too_long_to_be_answered_in_time(models_dir: Path) -> None:
+    """Sixteen at once of 0.4 s each, who have 1 s: who would wait in vain is told at once, and nobody gets a 504.
+
+    The queue would have had room for all of them.
+    """
+    options = {"classify_max_batch_size": 1, "request_timeout_s": 1, "access_log": False}
+    must = "503 overloaded, Retry-After, in 250 ms; no 504"
+    with running("tests.service.faulty", models_dir=models_dir, **options) as service:
+        for _ in range(8):  # so that runs are known to take so long
+            assert post(service, faulty.SLEEPS).status == 200
+        row = ("queue full, draining, engine dead", "a queue of more than the time that there is", must)
+        with witnessed(service, *row) as seen, ExitStack() as stack:
+            connections = [stack.enter_context(service.connect()) for _ in range(16)]
+            pool = stack.enter_context(ThreadPoolExecutor(16))
+            answered = list(
+                pool.map(lambda each: timed(partial(each.post, PATH, grey_png(faulty.SLEEPS))), connections)
+            )
+            refused = [(reply, took_s) for reply, took_s in answered if reply.status == 503]
+            took_s = statistics.median(took_s for _, took_s in refused)
+            seen.answered(f"{described(refused[0][0])}; in {took_s * 1000:.0f} ms")
+            assert {reply.status for reply, _ in answered} == {200, 503}
+            assert {(reply.problem, reply.headers["retry-after"]) for reply, _ in refused} == {("overloaded", "1")}
+            assert took_s < 0.25
 
 
 def timed(ask: Callable[[], Reply]) -> tuple[Reply, float]:

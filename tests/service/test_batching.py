@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from service.batch_queue import BatchQueue
 from service.batches import Answer
 from service.batching import Batcher
 from service.errors import (
@@ -29,14 +30,14 @@ class FakeEngine:
         self.began = asyncio.Event()
         self.error: Exception | None = None
         self.poison: int | None = None
-        self._run_s = run_s
+        self.run_s = run_s
         self._turn = asyncio.Lock()
 
     async def run(self, items: Sequence[int]) -> Sequence[int]:
         self.batches.append(list(items))
         async with self._turn:
             self.began.set()
-            await asyncio.sleep(self._run_s)  # of virtual time
+            await asyncio.sleep(self.run_s)  # of virtual time
             await self.gate.wait()
             if self.error is not None:
                 raise self.error
@@ -281,6 +282,50 @@ async def test_a_full_queue_refuses_at_once_and_whole() -> None:
 
 
 @in_virtual_time
+async def test_who_could_not_be_answered_in_time_is_told_at_once() -> None:
+    engine = FakeEngine(run_s=1)
+    async with batching(engine, max_batch_size=2) as batcher:
+        assert batcher.expected_s() == 0
+        await batcher.submit(0, timeout_s=LONG_S)
+        engine.began.clear()
+        blocker = await block(engine, batcher)
+        full = submit(batcher, 1, 2)
+        waiting = submit(batcher, 3)
+        await yield_to_others()
+        # A batch runs and a full one is handed over; then comes that of the one that waits, with room for one more.
+        assert [batcher.expected_s(count) for count in (1, 2, 4)] == pytest.approx([3, 4, 5])
+        within_s = 3.1 / 0.7  # seven tenths of it may be spent on waiting and the run
+        with batcher.reserve(1, within_s=within_s):
+            with pytest.raises(OverloadedError, match=r"about 4\.0 s, and 4\.4 s are left for it"):
+                batcher.reserve(1, within_s=within_s)
+            with pytest.raises(OverloadedError):
+                batcher.check_room(within_s=within_s)
+            batcher.check_room()
+        engine.gate.set()
+        await asyncio.gather(blocker, full, waiting)
+
+
+@in_virtual_time
+async def test_a_slow_run_keeps_nobody_out_for_ever() -> None:
+    engine = FakeEngine(run_s=20)
+    async with batching(engine, max_batch_size=1) as batcher:
+        await batcher.submit(0, timeout_s=LONG_S)
+        slow = submit(batcher, 1)
+        await yield_to_others()
+        with pytest.raises(OverloadedError):
+            batcher.check_room(within_s=10)
+        await slow
+        for _ in range(20):
+            batcher.check_room(within_s=10)
+            engine.run_s = 1
+            await batcher.submit(2, timeout_s=LONG_S)
+        last = submit(batcher, 3)
+        await yield_to_others()
+        assert 2 < batcher.expected_s() < 5  # it has forgotten that runs once took twenty
+        await last
+
+
+@in_virtual_time
 async def test_room_is_kept_for_what_is_being_made_ready() -> None:
     engine = FakeEngine()
     async with batching(engine, max_batch_size=10) as batcher:
@@ -518,10 +563,10 @@ async def test_a_dead_loop_fails_those_who_wait(monkeypatch: pytest.MonkeyPatch)
         waiting = submit(batcher, 1)
         await yield_to_others()
 
-        def fail() -> list[object]:
+        def fail(*_: object) -> list[object]:
             raise RuntimeError("a mistake in the loop")
 
-        monkeypatch.setattr(batcher, "_take_batch", fail)
+        monkeypatch.setattr(BatchQueue, "take", fail)
         engine.gate.set()
         assert await blocker == [0]
         with pytest.raises(UnavailableError):
