@@ -114,7 +114,7 @@ class Batcher(Generic[In, Out]):
         return self._queue.reserved
 
     def expected_s(self, count: int = 1) -> float:
-        """How long until `count` items that came now would be answered, if runs go on taking as long as they did lately.
+        """How long until `count` items that came now would be answered, if runs take as long as lately.
 
         Those that wait come into batches as full as can be, so it will seldom be sooner. 0 while nothing runs, so that
         one slow run, long ago, cannot keep everyone out for ever.
