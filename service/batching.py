@@ -13,6 +13,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from service.averages import MovingAverage
 from service.batch_queue import BatchQueue, Entry, Places, expire, fail
 from service.batches import Answer, BatchObserver, ReleaseReason
 from service.errors import InferenceError, OverloadedError, SightlineError, UnavailableError
@@ -23,7 +24,6 @@ Out = TypeVar("Out")
 # Items, and share of a full batch, worth a run of their own. Fewer wait for the end of the event loop's turn, in which
 # more may come: with 32 connections that is when all have been decoded, and the engine would have stood idle meanwhile.
 _WORTH_A_RUN, _SHARE_WORTH_A_RUN = 8, 4
-_LATEST_RUN = 0.3  # its weight in the moving average of how long runs take
 _SHARE_TO_WAIT = 0.7  # of the time that is left for an answer: some runs take longer, and it is to be drawn
 _STOPPED = "The service stopped before this was answered."
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Batcher(Generic[In, Out]):
         self._max_running = 1 if max_batch_size == 1 else 2
         self._worth_a_run = min(max_batch_size, max(_WORTH_A_RUN, max_batch_size // _SHARE_WORTH_A_RUN))
         self._last_end = 0.0
-        self._typical_run_s = 0.0
+        self._typical_run_s = MovingAverage()
         self._change = asyncio.Event()
         self._idle = asyncio.Event()
         self._context = copy_context()  # of no request
@@ -122,7 +122,7 @@ class Batcher(Generic[In, Out]):
         if not self._running:
             return 0.0
         waiting = len(self._queue) + self._queue.reserved + count
-        return (len(self._running) + math.ceil(waiting / self.max_batch_size)) * self._typical_run_s
+        return (len(self._running) + math.ceil(waiting / self.max_batch_size)) * self._typical_run_s.value
 
     def start(self) -> None:
         """Start forming batches. Needs a running event loop."""
@@ -291,7 +291,7 @@ class Batcher(Generic[In, Out]):
             fail(batch.entries, error)
             return
         run_s = ended_at - started_at
-        self._typical_run_s += (run_s - self._typical_run_s) * (_LATEST_RUN if self._typical_run_s else 1)
+        self._typical_run_s.add(run_s)
         self._observer.ran(run_s)
         for entry, output in zip(batch.entries, outputs, strict=True):
             if not entry.future.done():
