@@ -169,6 +169,7 @@ def test_log_injection(models_dir: Path, log_format: str) -> None:
     forged = b"%0a{%22level%22:%22error%22,%22event%22:%22forged%22}%0d%1b[2J%ed%a0%80"
     sent = [
         get(b"/" + forged),
+        get(b"/%7f%7f"),
         get(b"/healthz", b'X-Request-ID: a","event":"forged'),
         get(b"/healthz", b"X-Request-ID: " + b"i" * 60_000),
         b"PROPFIND /classify?" + forged + b" HTTP/1.1\r\nHost: x\r\n\r\n",
