@@ -56,8 +56,8 @@ def _by_row(out: Path) -> dict[str, list[dict[str, Any]]]:
     for name, trials in rows.items():
         if len({(trial["epochs"], trial.get("pictures")) for trial in trials}) > 1:
             raise TrainingError(
-                f"{out / 'trials.jsonl'} has trials of {name!r} with different epochs or pictures: take away the lines of "
-                "those that are not meant, or give each ablation a folder of its own with --out"
+                f"{out / 'trials.jsonl'} has trials of {name!r} with different epochs or pictures: take away lines of "
+                "those not meant, or give each ablation a folder of its own with --out"
             )
     return rows
 
