@@ -31,7 +31,7 @@ SERVICE: dict[str, set[str]] = {
     "keys": {"errors"},
     "connections": set(),
     "uploads": {"bodies", "errors"},
-    "workers": {"averages", "errors"},
+    "workers": {"errors"},
     "images": {"errors", "manifest"},
     "settings": {"errors", "images", "manifest"},
     "schemas": {"manifest"},
