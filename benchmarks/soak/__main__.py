@@ -6,16 +6,16 @@ when nothing else was going on; nothing may be left unanswered. Exit code 1 when
 
 import argparse
 import asyncio
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.running_service import running_service
 from benchmarks.soak.report import bars, markdown
 from benchmarks.soak.traffic import soak
 
 ROOT = Path(__file__).resolve().parents[2]
-_READY = "ready on http://"
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin"}  # no settings of whoever runs this: the service is soaked as shipped
 
 
 def main() -> int:
@@ -26,25 +26,9 @@ def main() -> int:
     parser.add_argument("--report", type=Path, default=ROOT / "runs" / "reliability" / "soak.md")
     options = parser.parse_args()
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "service"],
-            cwd=ROOT,
-            env={"SIGHTLINE_PORT": "0", "SIGHTLINE_PROVIDER": "cpu", "PATH": "/usr/bin:/bin"},
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-        assert process.stdout is not None
-        try:
-            first = process.stdout.readline()  # printed once the models are warm, or empty when the start failed
-            if _READY not in first:
-                process.wait(30)
-                log.seek(0)
-                raise SystemExit(f"the service did not start:\n{first}{log.read()}")
-            result = asyncio.run(soak(first.split()[-1], process.pid, options.minutes * 60, options.seed))
-        finally:
-            process.terminate()
-            code = process.wait(30)
+        with running_service(_ENVIRONMENT, log) as service:
+            result = asyncio.run(soak(service.url, service.process.pid, options.minutes * 60, options.seed))
+        code = service.process.returncode
         log.seek(0)
         tracebacks = log.read().count("Traceback")
     held_to = bars(result)
