@@ -44,8 +44,14 @@ def main(arguments: Sequence[str]) -> int:
     0 after SIGTERM or Ctrl-C, 1 when the service could not start or lost its engine, 2 when a setting is wrong.
     """
     if arguments:
-        sys.stdout.write(_describe_settings())
-        return 0 if arguments[0] in {"-h", "--help"} else _EXIT_USAGE
+        if arguments[0] in {"-h", "--help"}:
+            sys.stdout.write(_describe_settings())
+            return 0
+        sys.stderr.write(
+            f"sightline: unexpected argument {arguments[0]!r}: settings are environment variables, as in"
+            " SIGHTLINE_PORT=9000 python -m service; --help lists them\n"
+        )
+        return _EXIT_USAGE
     try:
         settings = read_settings()
         with logging_to(sys.stderr, settings.log_format, settings.log_level) as request_log:

@@ -85,6 +85,14 @@ def test_help_lists_the_settings() -> None:
     assert "SIGHTLINE_PORT=8000" in answer.stdout
 
 
+def test_an_argument_gets_one_line() -> None:
+    command = [sys.executable, "-m", "service", "--port", "9000"]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stdout, answer.stderr.count("\n")) == (2, "", 1)
+    assert "unexpected argument '--port'" in answer.stderr
+    assert "SIGHTLINE_PORT=9000 python -m service" in answer.stderr
+
+
 def run_pretending(pretence: str) -> tuple[int, str]:
     """The exit code and the last words of `python -m service` after some Python has changed the world."""
     program = f"import runpy, sys; {pretence}; runpy.run_module('service', run_name='__main__')"
