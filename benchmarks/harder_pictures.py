@@ -8,12 +8,9 @@ has not seen is everything else about the pictures.
 """
 
 import argparse
-import os
-import subprocess
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +19,9 @@ import numpy as np
 
 from benchmarks.digit_pictures import ALL_AT_ONCE, KINDS, REFERENCE, Kind
 from benchmarks.pen_strokes import Digit
+from benchmarks.running_service import client_of_service
 from training.data.mnist import load_mnist
 
-_ROOT = Path(__file__).resolve().parent.parent
 _SAVED_RIGHT, _SAVED_WRONG = 6, 30  # pictures of each kind that --save writes at most
 
 
@@ -73,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, measure, print."""
     options = _parser().parse_args(arguments)
     digits = _some_digits(options.data, options.digits, options.seed)
-    with running_service(options.url) as client:
+    with client_of_service(options.url) as client:
         classifier = Classifier(client, options.model)
         scores = {}
         _say("| kind | correct | | refused |\n|---|---|---|---|")
@@ -138,32 +135,6 @@ def _row(name: str, score: Score) -> str:
 def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
-
-
-@contextmanager
-def running_service(url: str | None) -> Iterator[httpx.Client]:
-    """A client of the service at `url`, or of one that is started here, on the CPU, for as long as it is needed."""
-    if url is not None:
-        with httpx.Client(base_url=url, timeout=60) as client:
-            yield client
-        return
-    environment = os.environ | {
-        "SIGHTLINE_PROVIDER": "cpu",
-        "SIGHTLINE_HOST": "127.0.0.1",
-        "SIGHTLINE_PORT": "0",
-        "SIGHTLINE_ACCESS_LOG": "false",
-    }
-    command = [sys.executable, "-m", "service"]
-    with subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 -- our own
-        assert process.stdout is not None
-        try:
-            first = process.stdout.readline()  # printed once the models are warm, or empty when the start failed
-            if "ready on http://" not in first:
-                raise SystemExit("the service did not start")
-            with httpx.Client(base_url=first.split()[-1], timeout=60) as client:
-                yield client
-        finally:
-            process.terminate()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import httpx
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.harder_pictures import running_service
+from benchmarks.running_service import client_of_service
 from training.data.camvid import load_camvid
 from training.data.mnist import load_mnist
 from training.metrics import auroc
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kinds |= {"patches of photographs": _patches(options.data, options.count)}
     if options.save is not None:
         _save_sheets(kinds, options.save)
-    with running_service(options.url) as client:
+    with client_of_service(options.url) as client:
         digits = np.array([_probability(client, picture, options.model) for picture in _digits(options.data, 1000)])
         say = sys.stdout.write
         say(f"median probability of {len(digits):,} digits: {np.median(digits):.1%}\n\n")

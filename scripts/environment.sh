@@ -38,11 +38,22 @@ choose_variant() {
   esac
 }
 
+# Whether each of the extras $1 (comma-separated) is among those of a stamp, $2 (joined by hyphens).
+has_all() {
+  for extra in $(printf '%s' "$1" | tr ',' ' '); do
+    case "-$2-" in *"-$extra-"*) ;; *) return 1 ;; esac
+  done
+}
+
 make_environment() {
   folder=$1 extras=$2
   stamp=$folder/.sightline-$(printf '%s' "$extras" | tr ',' '-')
-  if [ -x "$folder/bin/python" ] && [ -f "$stamp" ] && cmp -s pyproject.toml "$stamp"; then
-    return
+  if [ -x "$folder/bin/python" ]; then
+    for made in "$folder"/.sightline-*; do
+      if has_all "$extras" "${made##*/.sightline-}" && cmp -s pyproject.toml "$made"; then
+        return
+      fi
+    done
   fi
   if ! [ -x "$folder/bin/python" ] || ! is_new_enough "$folder/bin/python"; then
     python=$(find_python)

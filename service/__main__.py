@@ -2,11 +2,14 @@
 
 import logging
 import os
+import signal
 import sys
 from typing import NoReturn
 
 if sys.version_info < (3, 11):  # noqa: UP036 - whoever runs an older one should read this, not a SyntaxError
     sys.exit(f"Sightline needs Python 3.11 or newer; this is {sys.version.split()[0]}.")
+
+_EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 def _report_to_nobody() -> None:
@@ -22,7 +25,17 @@ def _end(code: int) -> NoReturn:
     os._exit(code)
 
 
+def _stop_when_told() -> None:
+    """SIGTERM ends a process that is starting: the kernel keeps it from process 1 of a container, which has no default.
+
+    The server takes it over once there is something to finish.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(_EXIT_TERMINATED))
+
+
 _report_to_nobody()
+if __name__ == "__main__":
+    _stop_when_told()  # importing what follows takes a second
 try:
     from service.server import main  # only now: it would not compile on an older Python
 except ModuleNotFoundError as error:

@@ -133,13 +133,12 @@ def create_app(
     return app
 
 
-def create_metrics_app(metrics: Metrics) -> FastAPI:
+def create_metrics_app(metrics: Metrics) -> ASGIApp:
     """What is answered on the second port, if there is one: /metrics, to anyone."""
     app = FastAPI(openapi_url=None, routes=routes.metrics.router.routes, redirect_slashes=False)
     app.state.metrics = metrics
-    app.add_middleware(HeadMiddleware)
     _answer_errors(app)
-    return app
+    return HeadMiddleware(UnreadBodyMiddleware(app))
 
 
 def build_info() -> dict[str, str]:

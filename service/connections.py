@@ -8,7 +8,10 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from service.answer_transport import AnswerTransport
 
 if TYPE_CHECKING:  # a name of uvicorn's own
     from uvicorn._types import ASGI3Application
@@ -30,39 +33,6 @@ _NO_HTTP = (
 
 class _TooManyPipelinedError(Exception):
     pass
-
-
-class AnswerTransport:
-    """A transport for answers: uvicorn writes a head and a body, and this lets both leave in one call of the system.
-
-    Which spares the client from waking up twice, too.
-    """
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head: bytes | None = None
-        self.is_closing = transport.is_closing
-
-    def write(self, data: bytes) -> None:
-        """Keep a head until the next write, and write what else comes."""
-        if self._head is not None:
-            head, self._head = self._head, None
-            self._transport.writelines((head, data))
-        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100 "):
-            self._head = data
-        else:
-            self._transport.write(data)
-
-    def flush(self) -> None:
-        """Write a head that nothing followed."""
-        if self._head is not None:
-            head, self._head = self._head, None
-            self._transport.write(head)
-
-    def close(self) -> None:
-        """Flush and close."""
-        self.flush()
-        self._transport.close()
 
 
 class Connection(HttpToolsProtocol):
@@ -105,7 +75,7 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Bound headers that are not whole yet, in bytes and time; in bytes, what stands in a body and is none."""
         self._body_came = False
-        super().data_received(data)
+        self._parse(data)
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
@@ -121,6 +91,38 @@ class Connection(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+
+    def _parse(self, data: bytes) -> None:
+        """As uvicorn, but for requests to upgrade: see `_feed`."""
+        self._unset_keepalive_if_required()
+        try:
+            while data:
+                data = self._feed(data)
+        except httptools.HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self.send_400_response("")
+
+    def _feed(self, data: bytes) -> bytes:
+        """Parse `data`, or as far as the headers of a request to upgrade; what is left of it.
+
+        Nothing is upgraded here. The parser takes what follows such headers for another protocol: their request's body,
+        which Java's client sends with them, and the next request would be lost. So it is given them anew, as if they
+        did not ask.
+        """
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as pause:
+            method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+            lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+            head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(lines))
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+            self.parser.feed_data(head)
+            return data[pause.args[0] :]
+        return b""
+
+    def _asks_to_upgrade(self) -> bool:
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words, in plain text
         """What is no HTTP is refused in the form of every other refusal; nothing of it is repeated."""
@@ -153,8 +155,15 @@ class Connection(HttpToolsProtocol):
         """Its headers are whole."""
         self._in_head = False
         self._stop_head_timer()
+        if self._asks_to_upgrade():
+            return  # they come once more
         super().on_headers_complete()
         self.cycle.transport = self._answers  # type: ignore[assignment]
+
+    def on_message_complete(self) -> None:
+        """All of it has come."""
+        if not self._asks_to_upgrade():
+            super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
         """`cycle` is the request that is answered from here on; `self.cycle` is the one that was sent last."""

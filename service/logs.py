@@ -32,8 +32,8 @@ _COLORS = {"warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[1;31m"}
 _SHOWN_OTHERWISE = {"method", "route", "path", "status", "total_ms", "exception", "logger"}
 _PLAIN = "\x1b[0m"
 # Allowed in JSON as they are. But some end a line for those who read it (U+0085, U+2028, U+2029), some command a
-# terminal (U+0080 to U+009F), and some turn around what stands beside them: a path could pass for another line.
-_DECEPTIVE = re.compile("[\x80-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+# terminal (U+007F to U+009F), and some turn around what stands beside them: a path could pass for another line.
+_DECEPTIVE = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 logger = logging.getLogger(__name__)
 
 
@@ -130,7 +130,7 @@ def json_line(level: str, event: str, fields: Mapping[str, Any]) -> bytes:
     except orjson.JSONEncodeError:  # half a surrogate pair, from bytes that were no UTF-8; or a number beyond 64 bits
         line["time"] = line["time"].isoformat().replace("+00:00", "Z")
         written = json.dumps(line, default=str, ensure_ascii=False).encode(errors="replace") + b"\n"
-    if written.isascii():
+    if written.isascii() and b"\x7f" not in written:
         return written
     return _DECEPTIVE.sub(lambda found: f"\\u{ord(found.group()):04x}", written.decode()).encode()
 

@@ -41,11 +41,18 @@ logger = logging.getLogger(__name__)
 def main(arguments: Sequence[str]) -> int:
     """Serve until a signal comes, and return the exit code.
 
-    0 after SIGTERM or Ctrl-C, 1 when the service could not start or lost its engine, 2 when a setting is wrong.
+    0 after SIGTERM or Ctrl-C, 1 when the service could not start or lost its engine, 2 when a setting is wrong. Before
+    the models are loaded signals do what whoever calls this has set.
     """
     if arguments:
-        sys.stdout.write(_describe_settings())
-        return 0 if arguments[0] in {"-h", "--help"} else _EXIT_USAGE
+        if arguments[0] in {"-h", "--help"}:
+            sys.stdout.write(_describe_settings())
+            return 0
+        sys.stderr.write(
+            f"sightline: unexpected argument {arguments[0]!r}: settings are environment variables, as in"
+            " SIGHTLINE_PORT=9000 python -m service; --help lists them\n"
+        )
+        return _EXIT_USAGE
     try:
         settings = read_settings()
         with logging_to(sys.stderr, settings.log_format, settings.log_level) as request_log:
@@ -69,6 +76,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self.should_exit:
+            return  # told to stop meanwhile: uvicorn goes on to `shutdown`
         assert sockets
         host, port = sockets[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
@@ -134,9 +143,10 @@ def _serve(settings: Settings, request_log: RequestLog) -> int:
         async with app.router.lifespan_context(app):
             _spare_collector()
             server = _Server(config, app.state.pipeline, settings.shutdown_grace_s)
-            # uvicorn raises the signal that stopped it once more when it is done; by then there is nothing left to do.
+            # uvicorn would take signals only once it serves, and raises the one that stopped it once more when it is
+            # done: by then it has nothing left to do.
             for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, lambda *_: None)
+                signal.signal(number, server.handle_exit)
             held_s = max(settings.run_timeout_s, settings.decode_timeout_s) + _HELD_AFTER_S
             async with heartbeat(held_s), _metrics_served(metrics_listener, app.state.metrics):
                 await server.serve(sockets=[listener])

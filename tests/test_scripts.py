@@ -62,9 +62,10 @@ def _run(checkout: Path, command: str, **environment: str) -> subprocess.Complet
     )
 
 
-def test_a_second_start_sets_nothing_up_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("extras", ["cpu", "cpu-train-dev", "dev-cpu"])
+def test_a_second_start_sets_nothing_up_again(tmp_path: Path, extras: str) -> None:
     checkout = _copy_of_the_checkout(tmp_path / "sightline")
-    _environment_with(checkout, ".venv", "cpu")
+    _environment_with(checkout, ".venv", extras)
     result = _run(checkout, "scripts/serve")
     assert result.returncode == 0
     assert result.stdout == ".venv -m service\n"

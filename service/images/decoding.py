@@ -38,6 +38,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _STRIP_PIXELS = 1 << 20
+# Each scan of a progressive JPEG passes over the whole picture. Encoders write about ten.
+_MAX_SCANNED_PIXELS, _SCANS_AT_ANY_SIZE = 640_000_000, 20
 _ON_ITS_SIDE = frozenset({5, 6, 7, 8})
 
 
@@ -121,18 +123,21 @@ def _load(
 ) -> tuple[Image.Image, bytes]:
     """The first frame as stored, reduced where `decode_reduced` may; and the bytes of its EXIF block."""
     exif = b""
+    readable: bytes | bytearray = data
     if header.format == "JPEG":
-        data, exif = _check_jpeg(data, limits)
+        readable, exif = _check_jpeg(data, header, limits)
     elif header.format == "PNG":
         check_png_chunks(data)
-    picture = _READERS[header.format](BytesIO(data))
+    picture = _READERS[header.format](BytesIO(readable))
     if picture.size != (header.width, header.height):
         raise UnreadablePictureError(f"The {header.format} picture contradicts its own header about its size.")
     if least_size is not None and header.format == "JPEG":
         on_its_side = exif_orientation(exif) in _ON_ITS_SIDE  # as it is stored, its width is its height
         picture.draft(None, _reduced_size(picture.size, least_size[::-1] if on_its_side else least_size))
     picture.load()
-    return picture, exif or picture.info.get("exif", b"")
+    if not exif and isinstance(found := picture.info.get("exif"), bytes):  # text of that name in a PNG is a str
+        exif = found
+    return picture, exif
 
 
 def _reduced_size(size: tuple[int, int], least_size: tuple[int, int]) -> tuple[int, int]:
@@ -144,22 +149,26 @@ def _reduced_size(size: tuple[int, int], least_size: tuple[int, int]) -> tuple[i
     return size
 
 
-def _check_jpeg(data: bytes, limits: PictureLimits) -> tuple[bytes, bytes]:
-    """The JPEG without its EXIF blocks, which Pillow would read and warn about; and the first of those blocks."""
-    scans, kept_from, kept, exif = 0, 0, [], b""
+def _check_jpeg(data: bytes, header: Header, limits: PictureLimits) -> tuple[bytes | bytearray, bytes]:
+    """The JPEG with its EXIF blocks made unknown, since Pillow would read and warn about them; and the first of them.
+
+    They are overwritten and not cut out: what stood around them must not become markers that nobody has counted.
+    """
+    max_scans = min(limits.max_scans, max(_SCANS_AT_ANY_SIZE, _MAX_SCANNED_PIXELS // header.pixels))
+    scans, exif, unknown = 0, b"", None
     with suppress(IndexError, struct.error):  # cut short: the decoder judges whether a picture is left
         for segment in jpeg_segments(data):
             if segment.marker == 0xDA:
                 scans += 1
-                if scans > limits.max_scans:
+                if scans > max_scans:
                     raise UnreadablePictureError(
-                        f"The JPEG picture has more than {limits.max_scans} scans. Save it again as an ordinary JPEG."
+                        f"The JPEG picture has more than {max_scans} scans. Save it again as an ordinary JPEG."
                     )
             elif segment.marker == 0xE1 and data[segment.start : segment.start + 4] == b"Exif":
                 exif = exif or data[segment.start : segment.end]
-                kept.append(data[kept_from : segment.start - 4])
-                kept_from = segment.end
-    return (b"".join([*kept, data[kept_from:]]) if kept else data), exif
+                unknown = unknown or bytearray(data)
+                unknown[segment.start : segment.start + 4] = b"none"
+    return unknown or data, exif
 
 
 def _to_8_bits(picture: Image.Image) -> Image.Image:

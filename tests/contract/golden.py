@@ -4,7 +4,7 @@ The files in `golden/` were made once, from the checkpoints that the committed m
 compared with what the service answers today. A change of preparation or of what the graph does with bytes, on
 either side, shows as a difference. After a deliberate change, or with new models, make them anew:
 
-    python -m tests.contract.golden runs/digits/best.pt runs/streets/best.pt
+    python -m tests.contract.golden models/checkpoints/digits.pt models/checkpoints/streets.pt
 """
 
 import io

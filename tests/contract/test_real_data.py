@@ -89,10 +89,11 @@ def test_streets_are_where_a_person_sees_them(service: httpx.Client, data: Path)
         answer = service.post("/segment", params={"output": "mask"}, files={"file": _png(frame)})
         matrix += confusion_matrix(truth, np.asarray(Image.open(io.BytesIO(answer.content))), 11)
     scores = segmentation_scores(matrix)
-    assert scores.mean_iou > 0.45  # of these frames; the model card has that of the whole split
+    # They are among those that the served network was trained on: 0.81, where a preparation that is wrong costs much.
+    assert scores.mean_iou > 0.75
     sky, building, road, car = (scores.iou[i] for i in (0, 1, 3, 8))
-    assert min(sky, building, road) > 0.7
-    assert car > 0.4
+    assert min(sky, building, road) > 0.9
+    assert car > 0.8
 
 
 def test_an_overlay_is_the_frame_tinted_by_its_classes(service: httpx.Client, data: Path) -> None:

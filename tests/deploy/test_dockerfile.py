@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from service.engine import FIRST_RUN_TIMEOUT_S
+from service.settings import Settings
 from tests.conftest import ROOT
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -35,4 +35,4 @@ def test_the_variant_that_is_named_is_the_one_that_is_locked() -> None:
 def test_the_health_check_outwaits_a_first_run() -> None:
     """Compose gives the edge up when the service is taken for unhealthy before it is ready."""
     (start_period_s,) = re.findall(r"--start-period=(\d+)s", DOCKERFILE)
-    assert int(start_period_s) >= FIRST_RUN_TIMEOUT_S
+    assert int(start_period_s) >= Settings.model_fields["first_run_timeout_s"].default

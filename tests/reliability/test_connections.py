@@ -156,6 +156,19 @@ def test_fewer_sent_ahead_are_all_answered(service: Running) -> None:
         assert labels == [str(n % 10) for n in range(len(pictures))]
 
 
+def test_an_upgrade_that_is_not_made(service: Running) -> None:
+    """Its body and the next request come in one packet with it; neither is lost, nor takes the other's place."""
+    picture = grey_png(50)
+    asks = "POST /classify?model=brightness HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+    plain = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    must = "200 to both"
+    with witnessed(service, AHEAD, "behind a request to upgrade", must) as seen, service.connect() as connection:
+        connection.send(f"{asks}Content-Length: {len(picture)}\r\n\r\n".encode() + picture + plain)
+        statuses = [connection.reply().status for _ in range(2)]
+        seen.answered(must)
+        assert statuses == [200, 200]
+
+
 def answers(connection: Connection) -> list[int]:
     """The statuses of all answers until the connection is closed."""
     statuses = []

@@ -44,6 +44,59 @@ def with_scans(count: int) -> bytes:
     return data[:-2] + data[table:-2] * (count - data.count(b"\xff\xda")) + b"\xff\xd9"
 
 
+def scans_behind_exif(count: int) -> bytes:
+    """A progressive JPEG that has `count` more scans for whoever cuts the EXIF blocks out of it, and one without."""
+    data = encoded(gradient(64, 64).convert("L"), "JPEG", progressive=True)
+    hidden = b"\xff" + b"\xff\xe1\x00\x06Exif" + b"\xda\x00\x08\x01\x01\x00\x01\x3f\x00"
+    return data[:-2] + hidden * count + b"\xff\xd9"
+
+
+def many_chunks(kind: bytes, count: int) -> bytes:
+    """A PNG with `count` zTXt, iCCP or iTXt chunks, each of which unpacks to a little less than 1 MB."""
+    start = {b"zTXt": b"key\0\0", b"iCCP": b"name\0\0", b"iTXt": b"key\0\x01\0\0\0"}[kind]
+    chunks = png_chunk(kind, start + zlib.compress(bytes(1_000_000), 9)) * count
+    return edited_png(
+        encoded(gradient()), lambda name, content: (chunks if name == b"IDAT" else b"") + png_chunk(name, content)
+    )
+
+
+def text_named_exif(kind: bytes) -> bytes:
+    """A PNG with text whose keyword is `exif`."""
+    texts = {b"tEXt": b"exif\0x", b"zTXt": b"exif\0\0" + zlib.compress(b"x"), b"iTXt": b"exif\0\0\0\0\0x"}
+    return edited_png(
+        encoded(gradient()),
+        lambda name, content: (png_chunk(kind, texts[kind]) if name == b"IDAT" else b"") + png_chunk(name, content),
+    )
+
+
+def filled_up(data: bytes, gaps: int, fill: int = 4000) -> bytes:
+    """A JPEG with `gaps` empty comments behind its first marker, and before each of them so many fill bytes."""
+    return data[:2] + (b"\xff" * fill + b"\xfe\x00\x02") * gaps + data[2:]
+
+
+def gif_of_blocks(extensions: int, blocks: int) -> bytes:
+    """A GIF with comments before its frame, each in so many blocks of one byte."""
+    data = encoded(gradient(), "GIF")
+    start = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
+    return data[:start] + (b"\x21\xfe" + b"\x01x" * blocks + b"\0") * extensions + data[start:]
+
+
+def rle_bitmap(width: int, height: int) -> bytes:
+    """A BMP of 8-bit runs in which each row is one pixel and the rest left out: few bytes and much work for Pillow."""
+    rows = b"\x01\x00\x00\x00" * height
+    palette = bytes(range(256)) * 4
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(rows), 2835, 2835, 256, 256)
+    offset = 14 + len(info) + len(palette)
+    return b"BM" + struct.pack("<IHHI", offset + len(rows), 0, 0, offset) + info + palette + rows
+
+
+def with_frame_marker(marker: int) -> bytes:
+    """A JPEG whose frame header says that it is of another kind: 0xC9 arithmetic-coded, 0xC3 lossless …"""
+    data = bytearray(encoded(gradient(), "JPEG"))
+    data[data.index(b"\xff\xc0") + 1] = marker
+    return bytes(data)
+
+
 def frames(format_: str, count: int, first: Image.Image | None = None) -> bytes:
     """`first`, or a gradient of 16×16, and brighter ones."""
     start = first or gradient(16, 16)

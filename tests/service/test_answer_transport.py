@@ -2,7 +2,7 @@
 
 import asyncio
 
-from service.connections import AnswerTransport
+from service.answer_transport import AnswerTransport
 
 
 class Recorded(asyncio.Transport):

@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+import orjson
+import pytest
 import uvicorn
 from PIL import Image
 from starlette.responses import Response
@@ -72,6 +74,31 @@ def test_who_sends_ahead_and_vanishes_is_not_run_for(models_dir: Path) -> None:
     assert '"status":499' in log
     assert "Traceback" not in log
     assert log.count('"route":"/classify"') == 1
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+def test_a_request_to_upgrade_is_a_request(models_dir: Path, protocol: str) -> None:
+    """Nothing is upgraded: its body, as Java's client sends one, and what comes behind it are HTTP as before."""
+    asks = f"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\n\r\n"
+    upgrade = GET.format("/healthz").removesuffix("\r\n").encode() + asks.encode()
+    plain, picture = GET.format("/healthz").encode(), grey_png(50)
+    path = "/classify?model=brightness"
+    head = POST.format(path, len(picture)).removesuffix("\r\n").encode() + asks.encode()
+    chunks = POST.format(path, 0).replace("Content-Length: 0\r\n\r\n", "Transfer-Encoding: chunked\r\n").encode()
+    chunked = chunks + asks.encode() + b"%x\r\n%b\r\n0\r\n\r\n" % (len(picture), picture)
+    sent = [upgrade, upgrade + plain, head + picture + plain, chunked + plain, upgrade * 20 + plain, head, picture]
+    with running(models_dir=models_dir, log_format="json") as service:
+        with service.connect() as connection:
+            for message in sent:
+                connection.send(message)
+                for _ in range(message.count(b"HTTP/1.1") if message != head else 0):
+                    assert connection.reply().status == 200
+            assert connection.reply().status == 200
+        assert service.stop() == 0
+        assert service.process.stderr
+        lines = [orjson.loads(line) for line in service.process.stderr]
+    assert not [line for line in lines if line.get("logger", "").startswith("uvicorn")]
+    assert sum(line["event"] == "request" for line in lines) == 1 + 2 + 2 + 2 + 21 + 1
 
 
 def test_others_do_not_wait_for_those_who_do_not_read(models_dir: Path) -> None:

@@ -10,9 +10,24 @@ from PIL import Image, ImageFile
 
 from service.errors import NotAPictureError, PictureTooLargeError, UnreadablePictureError
 from service.images import Header, PictureLimits, decode, read_header
-from service.images.decoding import decode_reduced
-from service.images.headers import exif_orientation
-from tests.service.hostile_pictures import foreign, frames, gradient, many_frames, orientation, webp_bomb, with_scans
+from service.images.decoding import _check_jpeg, check_header, decode_reduced
+from service.images.headers import exif_orientation, jpeg_segments
+from tests.service.hostile_pictures import (
+    filled_up,
+    foreign,
+    frames,
+    gif_of_blocks,
+    gradient,
+    many_chunks,
+    many_frames,
+    orientation,
+    rle_bitmap,
+    scans_behind_exif,
+    text_named_exif,
+    webp_bomb,
+    with_frame_marker,
+    with_scans,
+)
 from tests.service.pictures import edited_png, encoded, png_chunk
 
 LIMITS = PictureLimits()
@@ -149,6 +164,60 @@ def test_what_looks_like_the_end_hides_no_scans() -> None:
     hidden = data[:first] + b"\xff\xfe\x00\x06\xff\xd9\xff\xd9" + data[first:]  # a comment that holds two end marks
     with pytest.raises(UnreadablePictureError, match="more than 64 scans"):
         decode(hidden, LIMITS)
+
+
+def test_no_scan_appears_where_exif_was() -> None:
+    """A fill byte before an EXIF block and what follows it would be a marker, were the block cut out."""
+    clean, hiding = scans_behind_exif(0), scans_behind_exif(1006)
+    assert np.array_equal(np.asarray(decode(hiding, LIMITS)), np.asarray(decode(clean, LIMITS)))
+    decoded = _check_jpeg(hiding, check_header(hiding, LIMITS), LIMITS)[0]
+    assert sum(segment.marker == 0xDA for segment in jpeg_segments(decoded)) == clean.count(b"\xff\xda")
+    assert b"Exif" not in decoded
+
+
+def test_a_large_jpeg_may_have_fewer_scans() -> None:
+    data = with_scans(30)
+    assert decode(data, LIMITS).size == (64, 64)
+    large = data.replace(struct.pack(">HH", 64, 64), struct.pack(">HH", 5000, 5000), 1)
+    with pytest.raises(UnreadablePictureError, match="more than 25 scans"):
+        decode(large, LIMITS)
+
+
+@pytest.mark.parametrize("marker", sorted({0xC3, *range(0xC5, 0xD0)} - {0xC8, 0xCC}))
+def test_other_kinds_of_jpeg(marker: int) -> None:
+    with pytest.raises(UnreadablePictureError, match="ordinary JPEG"):
+        decode(with_frame_marker(marker), LIMITS)
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP", b"iTXt"])
+def test_many_compressed_chunks(kind: bytes) -> None:
+    assert decode(many_chunks(kind, 3), LIMITS).size == (48, 32)
+    with pytest.raises(UnreadablePictureError, match="more chunks"):
+        decode(many_chunks(kind, 65), LIMITS)
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt"])
+def test_text_that_is_called_exif(kind: bytes) -> None:
+    assert decode(text_named_exif(kind), LIMITS).size == (48, 32)
+
+
+def test_fill_bytes_in_many_places() -> None:
+    data = encoded(gradient(), "JPEG")
+    assert decode(filled_up(data, 16), LIMITS).size == (48, 32)
+    with pytest.raises(UnreadablePictureError, match="junk"):
+        decode(filled_up(data, 17), LIMITS)
+
+
+def test_comments_of_a_gif_in_many_blocks() -> None:
+    assert decode(gif_of_blocks(2, 20_000), LIMITS).size == (48, 32)
+    with pytest.raises(UnreadablePictureError, match="no frame"):
+        decode(gif_of_blocks(75, 65_000), LIMITS)
+
+
+def test_runs_of_a_bitmap() -> None:
+    assert decode(rle_bitmap(64, 48), LIMITS).size == (64, 48)
+    with pytest.raises(UnreadablePictureError, match="megapixel"):
+        decode(rle_bitmap(8192, 3000), LIMITS)
 
 
 def test_scans_in_a_thumbnail_do_not_count() -> None:

@@ -173,7 +173,7 @@ def test_a_value_that_is_no_json_loses_no_line(make: Formatter, value: object) -
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", read["time"])
 
 
-@pytest.mark.parametrize("deceptive", ["\u2028", "\u2029", "\x85", "\x9b31m", "\u202e", "\n", "\x1b[2K"])
+@pytest.mark.parametrize("deceptive", ["\u2028", "\u2029", "\x85", "\x9b31m", "\x7f", "\u202e", "\n", "\x1b[2K"])
 async def test_a_path_passes_for_nothing_else(logged: Logged, deceptive: str) -> None:
     client, written = logged
     forged = "/x" + deceptive + '{"level":"error"}'

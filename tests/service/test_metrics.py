@@ -1,6 +1,8 @@
 """What /metrics says after traffic whose counts are known."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -9,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.metrics import Metrics
 from tests.service.conftest import PNG, Serve, Service, digit_png, file_parts, grey_png, street_png
-from tests.service.processes import running
+from tests.service.processes import Connection, running
 
 Sample = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -184,6 +186,16 @@ def test_problems_without_a_model_are_no_trouble() -> None:
     assert seen.value("sightline_deadlines_exceeded_total", endpoint="/x") == 0
 
 
+@pytest.fixture(scope="module")
+def second_port(models_dir: Path) -> Iterator[tuple[str, int]]:
+    with running(models_dir=models_dir, metrics_port=0, log_format="json") as service:
+        assert service.process.stderr
+        line = next(line for line in service.process.stderr if "metrics are on" in line)
+        url = httpx.URL(line.split("metrics are on ")[1].split('"')[0])
+        assert url.port
+        yield url.host, url.port
+
+
 def test_a_second_port_for_metrics_alone(models_dir: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("a-key-that-is-long-enough\n")
@@ -204,3 +216,19 @@ def test_a_second_port_for_metrics_alone(models_dir: Path, tmp_path: Path) -> No
         with service.connect() as connection:
             assert connection.get("/metrics").status == 401, "the first port asks for a key"
         assert service.stop() == 0
+
+
+@pytest.mark.parametrize("framing", ["Transfer-Encoding: chunked", "Content-Length: 5000000000"])
+@pytest.mark.parametrize("target", ["POST /metrics", "GET /metrics", "POST /elsewhere"])
+def test_a_body_on_the_second_port_is_not_read_for_ever(
+    second_port: tuple[str, int], target: str, framing: str
+) -> None:
+    chunk = b"40000\r\n" + bytes(0x40000) + b"\r\n"
+    with Connection.to(*second_port) as connection:
+        connection.send(f"{target} HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n".encode())
+        pushed_bytes = 0
+        with suppress(BrokenPipeError, ConnectionResetError):
+            while pushed_bytes < 500_000_000:
+                connection.send(chunk)
+                pushed_bytes += len(chunk)
+    assert pushed_bytes < 50_000_000  # 1 MiB, and what fits into buffers on the way

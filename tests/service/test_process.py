@@ -85,10 +85,20 @@ def test_help_lists_the_settings() -> None:
     assert "SIGHTLINE_PORT=8000" in answer.stdout
 
 
+def test_an_argument_gets_one_line() -> None:
+    command = [sys.executable, "-m", "service", "--port", "9000"]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stdout, answer.stderr.count("\n")) == (2, "", 1)
+    assert "unexpected argument '--port'" in answer.stderr
+    assert "SIGHTLINE_PORT=9000 python -m service" in answer.stderr
+
+
 def run_pretending(pretence: str) -> tuple[int, str]:
     """The exit code and the last words of `python -m service` after some Python has changed the world."""
     program = f"import runpy, sys; {pretence}; runpy.run_module('service', run_name='__main__')"
-    answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, timeout=40
+    )
     return answer.returncode, answer.stderr
 
 
@@ -112,3 +122,33 @@ def test_nothing_is_reported_to_anyone(models_dir: Path, tmp_path: Path, monkeyp
     with running(models_dir=models_dir) as service:
         assert service.stop() == 0
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+SIGNALLED = "os.kill(os.getpid(), signal.SIGTERM)"
+WHILE_IMPORTING = (
+    "import os, signal, types; module = types.ModuleType('service.server'); "
+    f"module.__getattr__ = lambda _: {SIGNALLED}; sys.modules['service.server'] = module"
+)
+WHILE_LOADING = (
+    f"import os, signal, time, service.app; service.app.open_engines = lambda _: ({SIGNALLED}, time.sleep(60))"
+)
+WHEN_LOADED = (
+    "import os, signal, service.server; heartbeat = service.server.heartbeat; "
+    f"service.server.heartbeat = lambda seconds: ({SIGNALLED}, heartbeat(seconds))[1]"
+)
+
+
+@pytest.mark.parametrize(
+    ("when", "code"),
+    [(WHILE_IMPORTING, 143), (WHILE_LOADING, 143), (WHEN_LOADED, 0)],
+    ids=["importing", "loading", "loaded"],
+)
+def test_no_sigterm_is_lost_while_it_starts(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch, when: str, code: int
+) -> None:
+    """A handler of its own ends it, for to process 1 of a container the kernel brings no signal that has none."""
+    for name, value in {"MODELS_DIR": models_dir, "PORT": 0, "METRICS_PORT": 0, "PROVIDER": "cpu"}.items():
+        monkeypatch.setenv(f"SIGHTLINE_{name}", str(value))
+    ended_with, err = run_pretending(when)
+    assert ended_with == code, err
+    assert "Traceback" not in err

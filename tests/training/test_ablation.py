@@ -12,7 +12,7 @@ from tests.training.test_training import TINY_STREETS
 from training.ablation import rows, trials
 from training.ablation.rows import CHAPTER, PARTS, Row, digits_rows, streets_rows
 from training.ablation.tables import table
-from training.ablation.trials import read_trials, row_folder, run
+from training.ablation.trials import read_trials, run, trial_folder
 from training.device import Device
 from training.errors import TrainingError
 from training.models.deep_cnn import DeepCNN
@@ -42,7 +42,7 @@ def test_every_row_trains(row: Row) -> None:
 
 def test_rows_have_names_of_their_own() -> None:
     for each in (digits_rows(), streets_rows()):
-        assert len({row_folder(Path(), row.name) for row in each}) == len(each)
+        assert len({trial_folder(Path(), row.name, "0", 1, None) for row in each}) == len(each)
 
 
 def test_the_first_row_is_the_chapters_training() -> None:
@@ -65,7 +65,7 @@ def test_trials_are_run_once_and_tabled(mnist: Path, tmp_path: Path, monkeypatch
     expected_lines = [("quick", "0", 2, 40), ("quick", "1", 2, 40)]
     assert [(line["row"], line["part"], line["epochs"], line["pictures"]) for line in lines] == expected_lines
     labels = DIGITS.load(mnist, "test").targets.numpy()
-    answers = [np.load(row_folder(out, "quick") / part / "probabilities.npy") for part in ("0", "1")]
+    answers = [np.load(trial_folder(out, "quick", part, 2, 40) / "probabilities.npy") for part in ("0", "1")]
     assert not np.array_equal(*answers)
     for line, answer in zip(lines, answers, strict=True):
         assert line["value"] == pytest.approx((answer.argmax(1) == labels).mean())
@@ -74,9 +74,15 @@ def test_trials_are_run_once_and_tabled(mnist: Path, tmp_path: Path, monkeypatch
     expected = f"| quick | 123,552 | 2 | {values.mean():.2%} ± {values.std(ddof=1):.2%} | {together:.2%} |"
     assert table("digits", out, mnist).splitlines()[-1] == expected
 
-    monkeypatch.setattr(trials, "run_trial", lambda *_, **__: pytest.fail("a trial that is done was run again"))
-    run("digits", mnist, out, CPU, only=["quick"], epochs=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(trials, "run_trial", lambda *_, **__: pytest.fail("a trial that is done was run again"))
+        run("digits", mnist, out, CPU, only=["quick"], epochs=2, pictures=40)
     assert read_trials(out) == lines
+
+    run("digits", mnist, out, CPU, only=["quick"], epochs=1, pictures=40)
+    assert [line["epochs"] for line in read_trials(out)] == [2, 2, 1, 1]
+    with pytest.raises(TrainingError, match="trials of 'quick' with different epochs or pictures"):
+        table("digits", out, mnist)
 
 
 def test_the_table_of_held_out_sequences(tmp_path: Path) -> None:
@@ -84,7 +90,7 @@ def test_the_table_of_held_out_sequences(tmp_path: Path) -> None:
     results = [("ours", "0001TP", 0.5), ("ours", "0006R0", 0.6), ("ours", "0016E5", 0.4), ("half", "0006R0", 0.3)]
     (tmp_path / "trials.jsonl").write_text(
         "".join(
-            json.dumps({"row": row, "part": part, "value": value, "parameters": 2_500_000}) + "\n"
+            json.dumps({"row": row, "part": part, "epochs": 9, "value": value, "parameters": 2_500_000}) + "\n"
             for row, part, value in results
         )
     )

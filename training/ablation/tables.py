@@ -6,12 +6,17 @@ from typing import Any
 import numpy as np
 
 from training.ablation.rows import PARTS
-from training.ablation.trials import read_trials, row_folder
+from training.ablation.trials import read_trials, trial_folder
+from training.errors import TrainingError
 from training.tasks import DIGITS
 
 
 def table(name: str, out: Path, data: Path) -> str:
-    """The table of the ablation `name` in the folder `out`; those of `digits` need the test labels in `data`."""
+    """The table of the ablation `name` in the folder `out`; those of `digits` need the test labels in `data`.
+
+    Raises:
+        TrainingError: a row holds trials of different epochs or numbers of pictures, which must not be averaged.
+    """
     return digits_table(out, data) if name == "digits" else streets_table(out)
 
 
@@ -21,7 +26,7 @@ def digits_table(out: Path, data: Path) -> str:
     lines = ["| training | parameters | seeds | accuracy, mean ± sd | all seeds together |", "|---|---|---|---|---|"]
     for name, trials in _by_row(out).items():
         values = np.array([trial["value"] for trial in trials])
-        answers = [np.load(row_folder(out, name) / trial["part"] / "probabilities.npy") for trial in trials]
+        answers = [np.load(_folder(out, trial) / "probabilities.npy") for trial in trials]
         together = float((np.mean(answers, axis=0).argmax(1) == truth).mean())
         spread = f" ± {values.std(ddof=1):.2%}" if len(values) > 1 else ""
         parameters = f"{trials[0]['parameters']:,}"
@@ -48,4 +53,14 @@ def _by_row(out: Path) -> dict[str, list[dict[str, Any]]]:
     rows: dict[str, list[dict[str, Any]]] = {}
     for trial in read_trials(out):
         rows.setdefault(trial["row"], []).append(trial)
+    for name, trials in rows.items():
+        if len({(trial["epochs"], trial.get("pictures")) for trial in trials}) > 1:
+            raise TrainingError(
+                f"{out / 'trials.jsonl'} has trials of {name!r} with different epochs or pictures: take away lines of "
+                "those not meant, or give each ablation a folder of its own with --out"
+            )
     return rows
+
+
+def _folder(out: Path, trial: dict[str, Any]) -> Path:
+    return trial_folder(out, trial["row"], trial["part"], trial["epochs"], trial.get("pictures"))

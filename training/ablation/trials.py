@@ -30,7 +30,7 @@ def run(
     epochs: int | None = None,
     pictures: int | None = None,
 ) -> None:
-    """Run the trials of `name` that are not done yet, row by row.
+    """Run the trials of `name` that are not done yet with these `epochs` and `pictures`, row by row.
 
     Args:
         name: `digits` or `streets`.
@@ -52,12 +52,12 @@ def run(
             f"no row of {name} begins with {' or '.join(map(repr, only))}; there are: "
             + "; ".join(row.name for row in ROWS[name]())
         )
-    done = {(line["row"], line["part"]) for line in read_trials(out)}
+    done = {(line["row"], line["part"], line["epochs"], line.get("pictures")) for line in read_trials(out)}
     for row in rows:
         for part in PARTS[name]:
-            if (row.name, part) in done:
+            if (row.name, part, epochs or row.task.recipe.epochs, pictures) in done:
                 continue
-            folder = row_folder(out, row.name) / part
+            folder = trial_folder(out, row.name, part, epochs or row.task.recipe.epochs, pictures)
             line, probabilities = run_trial(
                 row, part, data=data, folder=folder, device=device, epochs=epochs, pictures=pictures
             )
@@ -109,7 +109,7 @@ def run_trial(
     model = task.build()
     model.load_state_dict(final.model)
     matrix, probabilities = score(task, model.to(device.torch), scored.to(device.torch))
-    line: dict[str, Any] = {"row": row.name, "part": part, "epochs": final.epochs, "pictures": len(training)}
+    line: dict[str, Any] = {"row": row.name, "part": part, "epochs": final.epochs, "pictures": pictures}
     line["commit"] = final.commit
     line["seconds"] = round(time.monotonic() - started, 1)
     line["parameters"] = sum(p.numel() for p in model.parameters())
@@ -137,6 +137,7 @@ def score(
     return matrix, np.concatenate(probabilities) if probabilities else None
 
 
-def row_folder(out: Path, row: str) -> Path:
-    """Where the trainings of the row of that name go, each part in a folder of its own."""
-    return out / re.sub(r"[^a-z0-9]+", "-", row.lower()).strip("-")
+def trial_folder(out: Path, row: str, part: str, epochs: int, pictures: int | None) -> Path:
+    """Where the training of one part of a row goes: one of other epochs or pictures does not go on from it."""
+    name = re.sub(r"[^a-z0-9]+", "-", row.lower()).strip("-")
+    return out / name / f"{part}-{epochs}-epochs{f'-{pictures}-pictures' if pictures else ''}"

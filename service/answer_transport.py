@@ -1,0 +1,36 @@
+"""What lies between an answer and its socket."""
+
+import asyncio
+
+
+class AnswerTransport:
+    """A transport for answers: uvicorn writes a head and a body, and this lets both leave in one call of the system.
+
+    Which spares the client from waking up twice, too.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Keep a head until the next write, and write what else comes."""
+        if self._head is not None:
+            head, self._head = self._head, None
+            self._transport.writelines((head, data))
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100 "):
+            self._head = data
+        else:
+            self._transport.write(data)
+
+    def flush(self) -> None:
+        """Write a head that nothing followed."""
+        if self._head is not None:
+            head, self._head = self._head, None
+            self._transport.write(head)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.flush()
+        self._transport.close()
