@@ -171,7 +171,7 @@ class Pipeline:
         timings.model = model.manifest.name
         within_s = min(asked_s or math.inf, settings.request_timeout_s)
         model.batcher.check_room(within_s=within_s)
-        self._workers.check_room(within_s=within_s)
+        self._workers.check_room()
         life, hold = self.in_flight.request(), self._budget.hold()
         body = read_body(request.headers, request.receive, max_bytes=settings.max_body_bytes, hold=hold)
         admission = Admission(model, request.headers, body, hold, timings, life)

@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-import math
 import queue
 import threading
-import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,11 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from service.averages import MovingAverage
 from service.errors import OverloadedError, StartupError, UnavailableError
 
 T = TypeVar("T")
-_SHARE_TO_WAIT = 0.7  # of the time that is left for an answer: the network is to run, too
 _LOOKS = 20  # in the time that a call may take: whether it hangs is seen a twentieth of that late
 logger = logging.getLogger(__name__)
 
@@ -44,11 +40,9 @@ class Workers:
         Raises:
             StartupError: the system gives no more threads.
         """
-        self._threads = threads
         self._max_pending = threads + max_queue_size
         self._timeout_s = timeout_s
         self._pending = 0
-        self._typical_s = MovingAverage()
         self._lock = threading.Lock()
         self._waiting: deque[_Call] = deque()
         self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each that waits; more do no harm
@@ -73,12 +67,8 @@ class Workers:
         """Whether calls are made: none hangs, no thread is missing, and it is not closed."""
         return not self._broken and not self._closed
 
-    def expected_s(self, count: int = 1) -> float:
-        """How long until `count` calls that came now would be made, if calls take as long as lately."""
-        return math.ceil((self._pending + count) / self._threads) * self._typical_s.value if self._pending else 0.0
-
-    def check_room(self, count: int = 1, *, within_s: float = math.inf) -> None:
-        """Say whether `count` more calls would be taken now, and made in good time before `within_s` are over.
+    def check_room(self, count: int = 1) -> None:
+        """Raise unless `count` more calls would be taken now.
 
         Raises:
             UnavailableError: no call is taken any more.
@@ -86,7 +76,7 @@ class Workers:
         """
         if not self.healthy:
             raise UnavailableError("The service is stopping, or its decoder failed. Try again in a moment.")
-        if self._pending + count > self._max_pending or self.expected_s(count) > within_s * _SHARE_TO_WAIT:
+        if self._pending + count > self._max_pending:
             raise OverloadedError("Too many pictures are waiting to be decoded. Try again in a moment.")
 
     async def run_all(self, calls: Sequence[Callable[[], T]]) -> list[T]:
@@ -189,9 +179,7 @@ class Workers:
         thread = threading.current_thread()
         self._running[thread] = call
         try:
-            started_at = time.perf_counter()
             outcome, error = _outcome(call.make)
-            self._typical_s.add(time.perf_counter() - started_at)
             if error is None:
                 call.future.set_result(outcome)
                 return

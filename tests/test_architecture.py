@@ -32,7 +32,7 @@ SERVICE: dict[str, set[str]] = {
     "answer_transport": set(),
     "connections": {"answer_transport"},
     "uploads": {"bodies", "errors"},
-    "workers": {"averages", "errors"},
+    "workers": {"errors"},
     "images": {"errors", "manifest"},
     "settings": {"errors", "images", "manifest"},
     "schemas": {"manifest"},

@@ -125,7 +125,7 @@ def export(  # noqa: PLR0917 -- the same
             session, _, _ = open_model(unscored)
             scores = evaluate_model(session, task, scored)
             value = scores.values[task.metric]
-            set_provenance(unscored, Provenance(task.dataset, split, task.metric, value, _commit(states)))
+            set_provenance(unscored, Provenance(task.name, task.dataset, split, task.metric, value, _commit(states)))
             unscored.replace(path)
             refresh_sum(path)
         finally:

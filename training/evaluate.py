@@ -32,10 +32,10 @@ class Scores:
 
 
 def open_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any], Task]:
-    """Open an exported file: its session, its manifest, and the task whose data set it was trained on.
+    """Open an exported file: its session, its manifest, and the task that it was trained for.
 
     Raises:
-        ExportError: when it is not an exported file of this project.
+        ExportError: when it is not an exported file of this project, or no task here has its classes.
     """
     if not path.is_file():
         raise ExportError(f"there is no file {path}")
@@ -50,13 +50,29 @@ def open_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]
         raise ExportError(f"{path} has no {METADATA_KEY!r} metadata; export it with `python -m training export`")
     try:
         manifest = json.loads(text)
-        kind, dataset = manifest["task"], manifest["provenance"]["dataset"]
+        return session, manifest, _trained_task(path, manifest)
     except (ValueError, KeyError, TypeError) as error:
         raise ExportError(f"{path} has damaged {METADATA_KEY!r} metadata ({error!r}); export it again") from error
-    for task in TASKS.values():
-        if (task.kind, task.dataset) == (kind, dataset):
-            return session, manifest, task
-    raise ExportError(f"{path} was trained on {dataset!r} for {kind}; no task here has that data")
+
+
+def _trained_task(path: Path, manifest: dict[str, Any]) -> Task:
+    """The task that the manifest names, or else the first with its data set, if the classes are the same."""
+    kind, provenance = manifest["task"], manifest["provenance"]
+    if "task" in provenance:
+        task = TASKS.get(provenance["task"])
+        if task is None:
+            raise ExportError(f"{path} is of the task {provenance['task']!r}; there are {', '.join(TASKS)}")
+    else:  # exported before provenance named the task
+        dataset = provenance["dataset"]
+        task = next((t for t in TASKS.values() if (t.kind, t.dataset) == (kind, dataset)), None)
+        if task is None:
+            raise ExportError(f"{path} was trained on {dataset!r} for {kind}; no task here has that data")
+    found, expected = [each["name"] for each in manifest["classes"]], [name for name, _ in task.classes]
+    if kind != task.kind or found != expected:
+        raise ExportError(
+            f"{path} is for {kind} into {', '.join(found)}, but {task.name} for {task.kind} into {', '.join(expected)}"
+        )
+    return task
 
 
 def evaluate(session: onnxruntime.InferenceSession, task: Task, data: LabelledImages) -> Scores:

@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.errors import ExportError
-from training.models.segnet import SegNet
-from training.tasks import Task
+from training.tasks import LabelsPixels, Task
 
 Precision = Literal["fp32", "fp16"]
 
@@ -44,8 +43,12 @@ _LABELS_AGREEING = {"fp32": 0.9999, "fp16": 0.995}
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where weights came from and what the exported file scored: `value` (0…1) of `metric` on `split` of `dataset`."""
+    """Where weights came from and what the exported file scored: `value` (0…1) of `metric` on `split` of `dataset`.
 
+    `task` is the name in `TASKS` of what was trained, which `evaluate` looks up; the service does not read it.
+    """
+
+    task: str
     dataset: str
     split: str
     metric: str
@@ -77,8 +80,10 @@ class ServedSegmenter(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Scale bytes to 0…1, run the network, and name the most probable class of every pixel."""
         pictures = images.permute(0, 3, 1, 2).to(self.dtype) / 255
-        predicted = self.model.predict(pictures) if isinstance(self.model, SegNet) else self.model(pictures).argmax(1)
-        return predicted.to(torch.uint8)
+        if isinstance(self.model, LabelsPixels):
+            return self.model.predict(pictures).to(torch.uint8)
+        labels: Tensor = self.model(pictures).argmax(1)
+        return labels.to(torch.uint8)
 
 
 def export(
@@ -139,7 +144,7 @@ def manifest(task: Task, precision: Precision, version: str, name: str | None = 
         "input": {"height": task.height, "width": task.width, "color": task.color},
         "preparation": task.preparation,
         "classes": [{"id": i, "name": name, "color": color} for i, (name, color) in enumerate(task.classes)],
-        "provenance": asdict(Provenance(task.dataset, "none", task.metric, 0.0, "unknown")),
+        "provenance": asdict(Provenance(task.name, task.dataset, "none", task.metric, 0.0, "unknown")),
     }
 
 

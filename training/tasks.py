@@ -1,13 +1,14 @@
 """What can be trained: a name → its data, network, augmentation, loss, recipe, and what the artifact says of it.
 
-To train something new, add a `Task` to `TASKS`; nothing else needs to change, neither here nor in the service.
+To train something new, add a `Task` to `TASKS`; nothing else needs to change, neither here nor in the service. Its
+network may be any `nn.Module` that `Task.build` describes, its configuration any dataclass.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import Field, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +21,24 @@ from training.data.labelled import LabelledImages
 from training.data.street_augmentation import StreetAugmentation
 from training.models.deep_cnn import DeepCNN, DeepCNNConfig
 from training.models.segnet import IGNORED_LABEL, SegNet, SegNetConfig
-from training.models.segnet_classic import ClassicSegNetConfig
 
 Split = Literal["train", "val", "test"]
 Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
+
+
+class NetworkConfig(Protocol):
+    """A network's dimensions: any dataclass of plain values and tuples of them, so that a checkpoint holds it."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+@runtime_checkable
+class LabelsPixels(Protocol):
+    """A segmenter that finds the labels in a way of its own, which the exported file then uses."""
+
+    def predict(self, pictures: Tensor) -> Tensor:
+        """The most probable class of every pixel, integers N×H×W, of pictures N×3×H×W with values 0…1."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -84,8 +99,10 @@ class Recipe:
 class Task:
     """Everything that training, evaluation and export need to know of one network.
 
-    `hold_out(data, part)` splits the training split itself into what is left and one part, a sequence of CamVid for
-    instance. `finish` makes of the trained network the one that is exported.
+    `build` makes the network of `config`: a module from pictures N×C×H×W, values 0…1, to logits N×K, or N×K×H×W of a
+    segmenter, which may be `LabelsPixels` too. `hold_out(data, part)` splits the training split itself into what is
+    left and one part, a sequence of CamVid for instance. `finish` makes of the trained network the one that is
+    exported.
     """
 
     name: str
@@ -96,7 +113,7 @@ class Task:
     color: Literal["L", "RGB"]
     preparation: Literal["mnist-digit", "stretch", "letterbox"]
     classes: tuple[tuple[str, str], ...]
-    config: DeepCNNConfig | SegNetConfig | ClassicSegNetConfig
+    config: NetworkConfig
     build: Callable[[], nn.Module]
     load: Callable[[Path, Split], LabelledImages]
     download: Callable[[Path], object]

@@ -18,7 +18,8 @@ Format = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP"]
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in entropy-coded data only stuffing and restarts follow 0xFF
 _SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0…SOF15 without DHT, JPG and DAC
 _HUFFMAN_SIZES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended and progressive; arithmetic coding decodes slowly
-_MAX_JUNK = 4096  # bytes between two JPEG segments; some cameras pad, nobody pads more
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
+_MAX_JUNK, _MAX_JUNK_IN_ALL = 4096, 65_536  # bytes between two JPEG segments; some cameras pad, nobody pads more
 _COMPRESSED_CHUNKS = frozenset({b"zTXt", b"iTXt", b"iCCP"})
 _MAX_COMPRESSED_CHUNKS = 64  # each is unpacked, to at most 1 MB; a real picture has a few
 _MAX_PARTS = 65_536  # chunks, segments or sub-blocks; a real picture has a few, or one per 8 KB of data
@@ -75,15 +76,15 @@ def jpeg_segments(data: bytes | bytearray | memoryview) -> Iterator[JpegSegment]
     Raises:
         UnreadablePictureError: too much junk or too many segments for a picture; IndexError, struct.error: cut short.
     """
-    position, end = 2, len(data)
+    position, end, junk = 2, len(data), 0
     for _ in range(_MAX_PARTS):
-        begin = position
-        while data[position] != 0xFF or data[position + 1] in (0x00, 0xFF):
-            position += 1
-            if position - begin > _MAX_JUNK:
-                raise UnreadablePictureError("The JPEG picture is damaged: there is junk between its segments.")
-        marker = data[position + 1]
-        position += 2
+        found = _MARKER.search(data, position, position + _MAX_JUNK + 2)
+        gap = (found.start() if found else min(position + _MAX_JUNK + 1, end)) - position
+        junk += gap
+        if gap > _MAX_JUNK or junk > _MAX_JUNK_IN_ALL:
+            raise UnreadablePictureError("The JPEG picture is damaged: there is junk between its segments.")
+        position += gap + 2
+        marker = data[position - 1]
         if marker == 0xD9:
             return
         if marker == 0x01 or 0xD0 <= marker <= 0xD8:
@@ -182,18 +183,19 @@ def _gif_size(data: bytes | memoryview) -> tuple[int, int]:
     """The screen, widened to the first frame where that sticks out of it."""
     screen_width, screen_height, flags = struct.unpack_from("<HHB", data, 6)
     position = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-    for _ in range(_MAX_PARTS):
+    parts = 0  # extensions and their blocks together: Pillow, too, takes each in Python
+    while parts < _MAX_PARTS:
+        parts += 1
         if data[position] == 0x2C:  # image descriptor
             left, top, width, height = struct.unpack_from("<HHHH", data, position + 1)
             return max(screen_width, left + width), max(screen_height, top + height)
         if data[position] != 0x21:  # extension
             break
         position += 2
-        for _ in range(_MAX_PARTS):
-            size = data[position]
+        while (size := data[position]) and parts < _MAX_PARTS:
+            parts += 1
             position += 1 + size
-            if size == 0:
-                break
+        position += 1
     raise UnreadablePictureError("The GIF picture has no frame where one should be: it is damaged.")
 
 

@@ -86,6 +86,10 @@ def gzip(data: bytes) -> bytes:
     return stream.compress(data) + stream.flush()
 
 
+SEMICOLONS = (
+    b'--XX\r\nContent-Disposition: form-data; name="y"' + b";" * 4000
+    + b"\r\nContent-Type: text/plain" + b";" * 4000 + b"\r\n\r\nx\r\n"
+)  # fmt: skip
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 ATTACKS = [
     Attack(FRAMING, "Content-Length and Transfer-Encoding", HEAD + b"Content-Length: 5\r\n" + CHUNKED + b"\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", 400, "malformed-request"),
@@ -121,6 +125,8 @@ ATTACKS = [
     Attack(NAMES, "20,000 continuations of a file name", disposed(b"; ".join(b"filename*%d=a" % n for n in range(20_000))), 400, "malformed-request"),
     Attack(NAMES, "2 million quotation marks", disposed(b'x="' + b'\\"' * 2_000_000), 400, "malformed-request"),
     Attack(NAMES, "a boundary of 30,000 backslashes", request(BRIGHTNESS, GREY, 'multipart/form-data; boundary="' + "\\" * 30_000), 400, "malformed-request"),
+    Attack(NAMES, "60,000 semicolons in the content type", request(BRIGHTNESS, GREY, "multipart/form-data; boundary=x" + ";" * 60_000), 400, "malformed-request"),
+    Attack(NAMES, "64 parts with 8,000 semicolons", request(BRIGHTNESS, SEMICOLONS * 64 + END, FORM), 400, "malformed-request"),
     Attack(NAMES, "a model's name with line ends", request("/classify?model=%0d%0aX:%20y%ff%ed%a0%80", GREY, "image/png"), 404, "model-not-found"),
     Attack(NAMES, "a model's name in /v2 with line ends", request("/v2/models/%0d%0a%1b%ed%a0%80/versions/%ff/infer", b"{}", "application/json"), 404, "model-not-found"),
     Attack(NAMES, "a number in Arabic digits", request("/classify?top_k=%d9%a3", GREY, "image/png"), 422, "invalid-request"),

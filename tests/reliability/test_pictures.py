@@ -17,7 +17,9 @@ from tests.reliability.witness import Limits, twice, witnessed
 from tests.service.hostile_pictures import (
     bare_png,
     chunk_bomb,
+    filled_up,
     foreign,
+    gif_of_blocks,
     gradient,
     many_chunks,
     many_frames,
@@ -104,6 +106,8 @@ REFUSED = [
     Refused("progressive JPEG of 1,006 scans, 92 KB", "JPEG", lambda: with_scans(1006), 422, "unreadable-picture"),
     Refused("progressive JPEG of 1,006 scans, 92 KB", "arithmetic-coded JPEG", lambda: with_frame_marker(0xC9), 422, "unreadable-picture"),
     Refused(CUT, "PNG with 9,000 zTXt of 1 MB", lambda: many_chunks(b"zTXt", 9000), 422, "unreadable-picture"),
+    Refused("pictures with more around them than in them", "JPEG: 9 MB of fill bytes in 2,200 places", lambda: filled_up(encoded(grey(48, 32), "JPEG"), 2200), 422, "unreadable-picture"),
+    Refused("pictures with more around them than in them", "GIF: comments in 4.9 million blocks", lambda: gif_of_blocks(75, 65_000), 422, "unreadable-picture"),
     Refused("pictures with more around them than in them", "BMP: 12 KB of runs for 25 megapixels", lambda: rle_bitmap(8192, 3051), 422, "unreadable-picture"),
     Refused(EMPTY, "empty", lambda: b"", 422, "unreadable-picture"),
     Refused(EMPTY, "1×1", lambda: encoded(grey(1, 1)), 422, "unreadable-picture"),

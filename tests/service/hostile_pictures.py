@@ -69,6 +69,18 @@ def text_named_exif(kind: bytes) -> bytes:
     )
 
 
+def filled_up(data: bytes, gaps: int, fill: int = 4000) -> bytes:
+    """A JPEG with `gaps` empty comments behind its first marker, and before each of them so many fill bytes."""
+    return data[:2] + (b"\xff" * fill + b"\xfe\x00\x02") * gaps + data[2:]
+
+
+def gif_of_blocks(extensions: int, blocks: int) -> bytes:
+    """A GIF with comments before its frame, each in so many blocks of one byte."""
+    data = encoded(gradient(), "GIF")
+    start = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
+    return data[:start] + (b"\x21\xfe" + b"\x01x" * blocks + b"\0") * extensions + data[start:]
+
+
 def rle_bitmap(width: int, height: int) -> bytes:
     """A BMP of 8-bit runs in which each row is one pixel and the rest left out: few bytes and much work for Pillow."""
     rows = b"\x01\x00\x00\x00" * height

@@ -13,8 +13,10 @@ from service.images import Header, PictureLimits, decode, read_header
 from service.images.decoding import _check_jpeg, check_header, decode_reduced
 from service.images.headers import exif_orientation, jpeg_segments
 from tests.service.hostile_pictures import (
+    filled_up,
     foreign,
     frames,
+    gif_of_blocks,
     gradient,
     many_chunks,
     many_frames,
@@ -197,6 +199,19 @@ def test_many_compressed_chunks(kind: bytes) -> None:
 @pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt"])
 def test_text_that_is_called_exif(kind: bytes) -> None:
     assert decode(text_named_exif(kind), LIMITS).size == (48, 32)
+
+
+def test_fill_bytes_in_many_places() -> None:
+    data = encoded(gradient(), "JPEG")
+    assert decode(filled_up(data, 16), LIMITS).size == (48, 32)
+    with pytest.raises(UnreadablePictureError, match="junk"):
+        decode(filled_up(data, 17), LIMITS)
+
+
+def test_comments_of_a_gif_in_many_blocks() -> None:
+    assert decode(gif_of_blocks(2, 20_000), LIMITS).size == (48, 32)
+    with pytest.raises(UnreadablePictureError, match="no frame"):
+        decode(gif_of_blocks(75, 65_000), LIMITS)
 
 
 def test_runs_of_a_bitmap() -> None:

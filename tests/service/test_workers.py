@@ -4,7 +4,6 @@ import asyncio
 import gc
 import sys
 import threading
-import time
 import weakref
 from collections import deque
 from functools import partial
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from service.errors import OverloadedError, UnavailableError
+from service.errors import UnavailableError
 from service.workers import Workers
 
 
@@ -56,22 +55,6 @@ async def test_a_call_whose_caller_left_keeps_no_picture() -> None:
     release.set()
     assert await holder == [True]
     assert await workers.run_all([lambda: 1]) == [1], "what was cancelled is passed over"
-    workers.close()
-
-
-async def test_who_would_wait_too_long_is_told_at_once() -> None:
-    workers = Workers(1, 8)
-    workers.check_room(within_s=0.01)  # nothing is known yet
-    await workers.run_all([partial(time.sleep, 0.2)])
-    workers.check_room(within_s=0.01)  # nobody is there to wait for
-    release, holder = await held(workers)
-    assert workers.expected_s() >= 0.4
-    with pytest.raises(OverloadedError):
-        workers.check_room(within_s=0.4)
-    workers.check_room(within_s=60)
-    release.set()
-    await holder
-    workers.check_room(within_s=0.01)
     workers.close()
 
 
