@@ -1,25 +1,26 @@
 """The model files in a folder: found, read and checked without loading a network.
 
-An `.onnx` file is one protobuf message, `ModelProto` (onnx/onnx.proto). Its metadata stand in top-level fields, so they
-can be read by stepping over the weights: a file of the precision that is not served costs nothing but this.
+A file's metadata stand in top-level fields, so they can be read by stepping over the weights: a file of the precision
+that is not served costs nothing but this.
 """
 
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from service.checksums import check_sum, read_sums
+from service.checksums import check_listed, check_sums, read_sums
 from service.errors import StartupError
 from service.manifest import Manifest, ManifestError, Precision
+from service.protobuf import external_locations, fields, read_entry
 
 logger = logging.getLogger(__name__)
 
 _FILE_NAME = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_-]*)\.(?P<precision>fp32|fp16)\.onnx")
 _GRAPH_FIELD, _METADATA_FIELD = 7, 14  # ModelProto.graph, ModelProto.metadata_props
-_KEY_FIELD, _VALUE_FIELD = 1, 2  # StringStringEntryProto.key, .value
 _MAX_METADATA_BYTES = 1_000_000
 
 
@@ -52,13 +53,16 @@ def find_models(folder: Path) -> list[ModelFiles]:
 
     Raises:
         StartupError: there is no such folder, or no model in it.
-        StartupError: there is a SHA256SUMS in it that a file does not fit.
+        StartupError: there is a SHA256SUMS in it that a file does not fit, or that does not list a model or a file in
+            which one keeps weights.
         ArtifactError: a file is cut, foreign, without metadata, of a newer schema, under another's name, or at odds
             with the file of the other precision.
     """
     if not folder.is_dir():
         raise StartupError(f"{folder}: no such folder of models (SIGHTLINE_MODELS_DIR)")
     sums = read_sums(folder)
+    if sums is not None:
+        check_sums(folder, sums)
     by_name: dict[str, dict[Precision, Artifact]] = {}
     for path in sorted(folder.glob("*.onnx")):
         match = _FILE_NAME.fullmatch(path.name)
@@ -66,7 +70,7 @@ def find_models(folder: Path) -> list[ModelFiles]:
             logger.warning("%s is not served: model files are named NAME.fp32.onnx or NAME.fp16.onnx", path)
             continue
         if sums is not None:
-            check_sum(path, sums)
+            _check_all_listed(path, sums)
         artifact = read_artifact(path)
         stated = f"{artifact.manifest.name}.{artifact.manifest.precision}.onnx"
         if stated != path.name:
@@ -85,10 +89,24 @@ def read_artifact(path: Path) -> Artifact:
     Raises:
         ArtifactError: it cannot be read, is no whole ONNX model, or its metadata are missing or invalid.
     """
+    with _reading(path) as file:
+        return Artifact(path, Manifest.parse(_read_metadata(file)))
+
+
+def _check_all_listed(path: Path, sums: dict[str, str]) -> None:
+    check_listed(path.parent, path.name, sums)
+    with _reading(path) as file:
+        locations = external_locations(file)
+    for location in sorted(locations):
+        check_listed(path.parent, Path(location).as_posix(), sums)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
+    """A model file to read, whose faults become an `ArtifactError`."""
     try:
         with path.open("rb") as file:
-            metadata = _read_metadata(file)
-        return Artifact(path, Manifest.parse(metadata))
+            yield file
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read: {error.strerror or error}") from error
     except EOFError as error:
@@ -112,51 +130,15 @@ def _read_metadata(file: BinaryIO) -> dict[str, str]:
     has_graph = False
     size_bytes = file.seek(0, 2)
     file.seek(0)
-    for field, length in _fields(file, size_bytes):
+    for field, length in fields(file, size_bytes):
         end = file.tell() + length
         has_graph = has_graph or field == _GRAPH_FIELD
         if field == _METADATA_FIELD:
             if length > _MAX_METADATA_BYTES:
                 raise ManifestError(f"its metadata are larger than {_MAX_METADATA_BYTES} bytes")
-            entry = {key: file.read(part_length) for key, part_length in _fields(file, end)}
-            metadata[entry.get(_KEY_FIELD, b"").decode()] = entry.get(_VALUE_FIELD, b"").decode()
+            key, value = read_entry(file, end)
+            metadata[key] = value
         file.seek(end)
     if not has_graph:
         raise ManifestError("not an ONNX model")
     return metadata
-
-
-def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
-    """Step through a message's fields up to the offset `end`; the file stands at each one's content when it is yielded.
-
-    Yields the number and the length of each; whoever reads a content leaves the file at its end. Numbers, which this
-    service has no use for, are stepped over. See https://protobuf.dev/programming-guides/encoding/.
-    """
-    while file.tell() < end:
-        field, wire_type = divmod(_read_varint(file), 8)
-        if field == 0 or wire_type not in {0, 1, 2, 5}:
-            raise ManifestError("not an ONNX model")
-        if wire_type == 0:
-            _read_varint(file)
-            continue
-        length = {1: 8, 5: 4}.get(wire_type) or _read_varint(file)
-        if file.tell() + length > end:
-            raise EOFError
-        if wire_type == 2:
-            yield field, length
-        else:
-            file.seek(length, 1)
-
-
-def _read_varint(file: BinaryIO) -> int:
-    value = 0
-    for shift in range(0, 70, 7):
-        (byte,) = file.read(1) or _end_of_file()
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value
-    raise ManifestError("not an ONNX model")
-
-
-def _end_of_file() -> bytes:
-    raise EOFError

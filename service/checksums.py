@@ -33,21 +33,33 @@ def read_sums(folder: Path) -> dict[str, str] | None:
     return sums
 
 
-def check_sum(path: Path, sums: dict[str, str]) -> None:
-    """Check one file against the list.
+def check_listed(folder: Path, name: str, sums: dict[str, str]) -> None:
+    """Check that a file in the list's folder, not in one below it, is on the list.
 
     Raises:
-        StartupError: it is not listed, or is another file than the one that was; the message begins with its path.
+        StartupError: it is not; the message begins with its path.
     """
-    expected = sums.get(path.name)
-    if expected is None:
-        raise StartupError(f"{path}: {FILE_NAME} beside it does not list it; if it belongs there, {_REFRESH}")
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise StartupError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if found != expected:
-        raise StartupError(
-            f"{path}: not the file that {FILE_NAME} beside it lists: damaged, or replaced; if it is meant, {_REFRESH}"
-        )
+    if name not in sums:
+        raise StartupError(f"{folder / name}: {FILE_NAME} beside it does not list it; if it belongs there, {_REFRESH}")
+
+
+def check_sums(folder: Path, sums: dict[str, str]) -> None:
+    """Check every file that is listed and there, whether a model or what one keeps its weights in.
+
+    Raises:
+        StartupError: one is another file than the one that was listed; the message begins with its path.
+    """
+    for name, expected in sums.items():
+        path = folder / name
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise StartupError(f"{path}: cannot be read: {error.strerror or error}") from error
+        if found != expected:
+            raise StartupError(
+                f"{path}: not the file that {FILE_NAME} beside it lists: damaged, or replaced; "
+                f"if it is meant, {_REFRESH}"
+            )

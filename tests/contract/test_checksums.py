@@ -6,11 +6,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import onnx
 import pytest
 
 from service.artifacts import find_models
-from service.checksums import FILE_NAME, check_sum, read_sums
+from service.checksums import FILE_NAME, check_sums, read_sums
 from service.errors import StartupError
+from service.protobuf import _EXTERNAL_DATA_FIELD, _LEADS_TO_TENSORS
 from tests.conftest import ROOT
 from tests.service import tiny_models
 from training.checksums import refresh_sum
@@ -38,8 +40,7 @@ def test_the_committed_models_are_those_that_were_listed() -> None:
     assert sums is not None
     paths = sorted((ROOT / "models").glob("*.onnx"))
     assert sorted(sums) == [path.name for path in paths]
-    for path in paths:
-        check_sum(path, sums)
+    check_sums(ROOT / "models", sums)
 
 
 def test_files_that_fit(folder: Path) -> None:
@@ -65,6 +66,50 @@ def test_a_file_that_is_not_listed(folder: Path) -> None:
     assert refusal(folder).startswith(f"{folder / 'mine.fp32.onnx'}: SHA256SUMS beside it does not list it")
 
 
+def keep_weights_beside(folder: Path, location: str = "weights.bin") -> None:
+    model = onnx.load(folder / "digits.fp32.onnx")
+    (folder / "weights.bin").write_bytes(tiny_models.keep_weights_in(model, location))
+    tiny_models.save(model, folder / "digits.fp32.onnx")
+    refresh_sum(folder / "digits.fp32.onnx")
+
+
+def test_weights_beside_a_model(folder: Path) -> None:
+    weights = folder / "weights.bin"
+    keep_weights_beside(folder)
+    assert refusal(folder).startswith(f"{weights}: SHA256SUMS beside it does not list it")
+    refresh_sum(weights)
+    assert len(find_models(folder)) == 3
+    weights.write_bytes(bytes(40))
+    assert refusal(folder).startswith(f"{weights}: not the file that SHA256SUMS beside it lists")
+
+
+def test_weights_elsewhere_do_not_pass_for_those_that_are_listed(folder: Path) -> None:
+    keep_weights_beside(folder, "below/weights.bin")
+    refresh_sum(folder / "weights.bin")
+    assert refusal(folder).startswith(f"{folder / 'below/weights.bin'}: SHA256SUMS beside it does not list it")
+
+
+def test_no_place_for_weights_is_forgotten() -> None:
+    """The table of where a tensor can stand in a model is what onnx itself says."""
+    found: dict[str, dict[int, str]] = {}
+    waiting = [onnx.ModelProto.DESCRIPTOR]
+    while waiting:
+        message = waiting.pop()
+        if message.name not in found:
+            inside = [field for field in message.fields if field.message_type is not None]
+            found[message.name] = {field.number: field.message_type.name for field in inside}
+            waiting += [field.message_type for field in inside]
+    leading = {"TensorProto"}
+    while more := {name for name, inside in found.items() if leading & set(inside.values())} - leading:
+        leading |= more
+    known = {
+        name: {number: kind for number, kind in inside.items() if kind in leading} for name, inside in found.items()
+    }
+    known.pop("TensorProto")
+    assert {name: inside for name, inside in known.items() if inside} == _LEADS_TO_TENSORS
+    assert onnx.TensorProto.DESCRIPTOR.fields_by_name["external_data"].number == _EXTERNAL_DATA_FIELD
+
+
 @pytest.mark.parametrize("line", ["abc  digits.fp32.onnx", "0" * 64 + "  ../digits.fp32.onnx", "0" * 64, "\x00"])
 def test_a_list_that_is_none(folder: Path, line: str) -> None:
     (folder / FILE_NAME).write_text(f"{'0' * 64}  other.fp32.onnx\n{line}\n")
@@ -79,7 +124,7 @@ def test_what_is_exported_is_entered(folder: Path) -> None:
     refresh_sum(path)
     sums = read_sums(folder)
     assert sums is not None
-    check_sum(path, sums)
+    check_sums(folder, sums)
     assert list(sums) == sorted(sums)
     assert len(sums) == 6
     (folder / FILE_NAME).unlink()
@@ -90,8 +135,10 @@ def test_what_is_exported_is_entered(folder: Path) -> None:
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="no sha256sum")
 def test_the_script_writes_what_is_read(tmp_path: Path, folder: Path) -> None:
     (folder / FILE_NAME).unlink()
+    keep_weights_beside(folder)
+    (folder / "README.md").write_text("cards")
     (tmp_path / "scripts").mkdir()
     script = shutil.copy(ROOT / "scripts" / "checksum-models", tmp_path / "scripts")
     output = subprocess.run([script], capture_output=True, text=True, check=True).stdout
-    assert len(re.findall(r"^[0-9a-f]{64}  \S+\.onnx$", output, re.MULTILINE)) == 5
+    assert len(re.findall(r"^[0-9a-f]{64}  \S+\.(?:onnx|bin)$", output, re.MULTILINE)) == len(output.splitlines()) == 6
     assert len(find_models(folder)) == 3

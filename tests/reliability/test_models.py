@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import onnx
@@ -149,10 +150,7 @@ def test_weights_outside_the_folder(tmp_path: Path, case: str, where: str) -> No
     outside.write_bytes(bytes(40))
     (folder / "link.bin").symlink_to(outside)
     model = tiny_models.classifier(tiny_models.metadata())
-    weights = next(each for each in model.graph.initializer if each.name == "centres")
-    weights.ClearField("raw_data")
-    weights.data_location = onnx.TensorProto.EXTERNAL
-    weights.external_data.add(key="location", value=str(outside) if where == "absolute" else where)
+    tiny_models.keep_weights_in(model, str(outside) if where == "absolute" else where)
     said = refused(f"external data: {case}", folder, saved(folder, model))
     assert said.startswith(NOT_LOADED)
     assert "xternal data" in said
@@ -170,6 +168,24 @@ def test_a_model_that_was_swapped(tmp_path: Path, models_dir: Path, case: str, s
     path = folder / "brightness.fp32.onnx"
     (folder / "SHA256SUMS").write_text(sums.format(zeros="0" * 64, name=path.name))
     assert refused(case, folder, path).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("case", "listed", "says"),
+    [
+        ("weights beside it that were swapped", ["digits.fp32.onnx", "weights.bin"], "not the file that SHA256SUMS "),
+        ("weights beside it that are not listed", ["digits.fp32.onnx"], "SHA256SUMS beside it does not list it"),
+    ],
+)
+def test_weights_that_were_swapped(tmp_path: Path, case: str, listed: list[str], says: str) -> None:
+    model = tiny_models.classifier(tiny_models.metadata())
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(tiny_models.keep_weights_in(model, weights.name))
+    saved(tmp_path, model)
+    sums = [f"{sha256((tmp_path / name).read_bytes()).hexdigest()}  {name}\n" for name in listed]
+    (tmp_path / "SHA256SUMS").write_text("".join(sums))
+    weights.write_bytes(bytes(40))
+    assert refused(case, tmp_path, weights).startswith(says)
 
 
 def test_a_model_that_cannot_run(tmp_path: Path) -> None:

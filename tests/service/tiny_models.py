@@ -139,6 +139,16 @@ def save(model: onnx.ModelProto, path: Path) -> Path:
     return path
 
 
+def keep_weights_in(model: onnx.ModelProto, location: str) -> bytes:
+    """Let a classifier name a file for the weights `centres`; what belongs into it."""
+    weights = next(each for each in model.graph.initializer if each.name == "centres")
+    content = bytes(weights.raw_data)
+    weights.ClearField("raw_data")
+    weights.data_location = TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value=location)
+    return content
+
+
 def save_all(folder: Path) -> Path:
     """`digits` and `streets` in both precisions, and `brightness`, a digit network that looks at whole pictures."""
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
