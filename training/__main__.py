@@ -1,33 +1,27 @@
 """The command line: `python -m training train|export|evaluate|report|seeds|ablate|import-book`."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-from torch import nn
 
 from training.ablation.tables import table as ablation_table
 from training.ablation.trials import run as run_ablation
-from training.book import import_book
+from training.book import count_correct, import_book
 from training.checkpoint import Checkpoint, plain_config
-from training.checksums import refresh_sum
-from training.data.labelled import LabelledImages
+from training.commit import current_commit
 from training.device import choose_device
 from training.errors import TrainingError
 from training.evaluate import evaluate as evaluate_model
 from training.evaluate import open_model, table
-from training.export import PARITY_BATCH_SIZES, Precision, Provenance, set_provenance
-from training.export import export as export_model
-from training.models.deep_cnn import Ensemble
+from training.publish import publish
 from training.report.log import read_log
 from training.report.page import write_report
 from training.seeds import best_on_validation, score_seeds
 from training.seeds import table as seeds_table
+from training.splits import training_and_validation
 from training.tasks import TASKS, Split, Task
-from training.train import current_commit
 from training.train import train as train_model
 
 app = typer.Typer(
@@ -69,7 +63,7 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
     chosen = choose_device(device)
     if download:
         task.download(data)
-    training, validation = _splits(task, data, hold_out, with_validation=with_validation)
+    training, validation = training_and_validation(task, data, hold_out=hold_out, with_validation=with_validation)
     if (run / "last.pt").exists() and not resume:
         raise TrainingError(
             f"{run} already holds a training: go on with it with --resume, or choose another folder with --run"
@@ -85,7 +79,7 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
         seed=seed,
         epochs=epochs,
         learning_rate=learning_rate,
-        initial=_initial(initial, task),
+        initial=None if initial is None else Checkpoint.load_initial(initial, task),
         hold_out=hold_out,
         with_validation=with_validation,
         resume=resume,
@@ -111,28 +105,9 @@ def export(  # noqa: PLR0917 -- the same
 ) -> None:
     """Write checkpoints as the files that are served, in fp32 and fp16, and prove that they answer alike."""
     states = [Checkpoint.load(path) for path in checkpoints]
-    task, model = _together(states, name)
-    scored = task.load(data, _split(split))
-    if len(scored) < max(PARITY_BATCH_SIZES):
-        raise TrainingError(
-            f"the split {split} has {len(scored)} pictures; at least {max(PARITY_BATCH_SIZES)} are needed"
-        )
-    pictures = scored[: max(PARITY_BATCH_SIZES)].images.numpy()
-    precisions: tuple[Precision, ...] = ("fp32", "fp16")
-    for precision in precisions:
-        path = out / f"{name or task.name}.{precision}.onnx"
-        unscored = path.with_name(path.name + ".part")  # the service loads whole files only, so none is shown to it
-        try:
-            export_model(task, model, precision, pictures, unscored, version=model_version, name=name)
-            session, _, _ = open_model(unscored)
-            scores = evaluate_model(session, task, scored)
-            value = scores.values[task.metric]
-            set_provenance(unscored, Provenance(task.name, task.dataset, split, task.metric, value, _commit(states)))
-            unscored.replace(path)
-            refresh_sum(path)
-        finally:
-            unscored.unlink(missing_ok=True)
-        typer.echo(f"{path} ({path.stat().st_size / 1e6:.1f} MB), {task.dataset} {split}\n{table(task, scores)}\n")
+    for made in publish(states, data, _split(split), out, name=name, version=model_version):
+        size = made.path.stat().st_size / 1e6
+        typer.echo(f"{made.path} ({size:.1f} MB), {made.task.dataset} {split}\n{table(made.task, made.scores)}\n")
 
 
 @app.command()
@@ -177,9 +152,7 @@ def import_book_command(
     typer.echo(f"wrote {out}")
     if data is not None:
         test = task.load(data, "test")
-        with torch.inference_mode():
-            correct = sum(int((model(x.float() / 255).argmax(1) == y).sum()) for x, y in test.batches(500))
-        typer.echo(f"{correct:,} of {len(test):,} correct")
+        typer.echo(f"{count_correct(model, test):,} of {len(test):,} correct")
 
 
 @app.command()
@@ -214,48 +187,6 @@ def ablate(  # noqa: PLR0917 -- the same
     text = ablation_table(name, out, data)
     (out / "table.md").write_text(text, encoding="utf-8")
     typer.echo(text)
-
-
-def _splits(
-    task: Task, data: Path, hold_out: str | None, *, with_validation: bool
-) -> tuple[LabelledImages, LabelledImages | None]:
-    """What to train on, and what to validate on if anything."""
-    if hold_out is not None and with_validation:
-        raise TrainingError("--hold-out and --with-validation exclude each other")
-    if hold_out is not None:
-        if task.hold_out is None:
-            raise TrainingError(f"{task.name} has no sequences that could be held out")
-        return task.hold_out(data, hold_out)
-    training, validation = task.load(data, "train"), task.load(data, "val")
-    return (training + validation, None) if with_validation else (training, validation)
-
-
-def _together(states: list[Checkpoint], name: str | None) -> tuple[Task, nn.Module]:
-    """The network of a checkpoint, or the ensemble of those of several, and the task it is exported as."""
-    restored = [state.restore() for state in states]
-    task, model = restored[0]
-    if len(restored) == 1:
-        return task, model
-    if any(other.name != task.name for other, _ in restored) or task.kind != "classification":
-        raise TrainingError("only classifiers of one task can answer together")
-    if name is None:
-        raise TrainingError(f"an ensemble is not {task.name!r} itself: give it a name with --name")
-    return replace(task, finish=lambda model: model), Ensemble(task.finish(member) for _, member in restored)
-
-
-def _commit(states: list[Checkpoint]) -> str:
-    """The commit that all were trained at, or those that they were."""
-    return ", ".join(dict.fromkeys(state.commit for state in states))
-
-
-def _initial(path: Path | None, task: Task) -> Checkpoint | None:
-    if path is None:
-        return None
-    checkpoint = Checkpoint.load(path)
-    trained, _ = checkpoint.restore()
-    if trained.config != task.config:
-        raise TrainingError(f"{path} is of {trained.name}, whose network is not that of {task.name}")
-    return checkpoint
 
 
 def _task(name: str) -> Task:

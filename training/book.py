@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from training.data.labelled import LabelledImages
 from training.errors import DataError
 from training.models.deep_cnn import DeepCNN, DeepCNNConfig
 
@@ -91,3 +92,9 @@ def import_book(path: Path) -> DeepCNN:
             layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight, np.float32)))
             layer.bias.copy_(torch.from_numpy(np.ascontiguousarray(bias, np.float32)))
     return model.eval()
+
+
+@torch.inference_mode()
+def count_correct(model: nn.Module, digits: LabelledImages) -> int:
+    """How many of the digits the network reads rightly."""
+    return sum(int((model(x.float() / 255).argmax(1) == y).sum()) for x, y in digits.batches(500))

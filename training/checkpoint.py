@@ -62,6 +62,19 @@ class Checkpoint:
             raise CheckpointError(f"{path} is not a checkpoint of this version of `python -m training`")
         return cls(**content)
 
+    @classmethod
+    def load_initial(cls, path: Path, task: Task) -> "Checkpoint":
+        """Read a checkpoint whose weights a training of `task` is to begin with.
+
+        Raises:
+            CheckpointError: as `load` and `restore` do, and when its network is not that of `task`.
+        """
+        checkpoint = cls.load(path)
+        trained, _ = checkpoint.restore()
+        if trained.config != task.config:
+            raise CheckpointError(f"{path} is of {trained.name}, whose network is not that of {task.name}")
+        return checkpoint
+
     def weights_only(self) -> "Checkpoint":
         """The same without what training goes on from."""
         return replace(self, optimizer=None, averaged_from=None)

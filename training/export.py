@@ -108,8 +108,12 @@ def export(
         name: of the model, instead of the task's.
 
     Raises:
-        ExportError: when the answers differ at one of the batch sizes 1, 2, 5 and 8.
+        ExportError: when there are fewer pictures, or answers differ at one of the batch sizes 1, 2, 5 and 8.
     """
+    if len(pictures) < max(PARITY_BATCH_SIZES):
+        raise ExportError(
+            f"there are {len(pictures)} pictures to compare answers to; at least {max(PARITY_BATCH_SIZES)} are needed"
+        )
     reference = served(task, task.finish(model).eval(), torch.float32)
     expected = answers(reference, pictures[: max(PARITY_BATCH_SIZES)])
     module = served(task, task.finish(model).eval(), torch.float32 if precision == "fp32" else torch.float16)

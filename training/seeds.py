@@ -33,7 +33,7 @@ def score_seeds(checkpoints: Sequence[Path], data: Path, split: Split) -> list[S
     """Export each checkpoint into a temporary file and score that on validation and on `split`, in the given order.
 
     Raises:
-        TrainingError: when they are not of one task, or two are of one seed.
+        TrainingError: when they are not of one task, two are of one seed, or `split` has fewer than 8 pictures.
     """
     states = [Checkpoint.load(path) for path in checkpoints]
     if len({state.task for state in states}) != 1 or len({state.seed for state in states}) != len(states):

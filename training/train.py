@@ -2,7 +2,6 @@
 
 import json
 import math
-import subprocess
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -16,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from training.checkpoint import Checkpoint, plain_config
+from training.commit import current_commit
 from training.data.labelled import LabelledImages
 from training.device import Device
 from training.errors import DivergenceError
@@ -224,20 +224,6 @@ def validate(task: Task, model: nn.Module, data: LabelledImages, device: Device)
     if task.kind == "segmentation":
         return segmentation_scores(matrix).mean_iou
     return float(np.trace(matrix) / matrix.sum())
-
-
-def current_commit() -> str:
-    """The commit of this checkout, `-dirty` when files of `training/` differ from it; `unknown` outside of one."""
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        answer = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)  # noqa: S603, S607
-        return answer.stdout.strip()
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", ".") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def _steps(recipe: Recipe, data: LabelledImages) -> int:

@@ -1,12 +1,13 @@
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from training.book import import_book, read_arrays
+from training.book import count_correct, import_book, read_arrays
 from training.data.mnist import load_mnist
 from training.errors import DataError
 from training.models.deep_cnn import DeepCNN
@@ -74,10 +75,17 @@ def test_missing_or_misshapen_arrays_are_explained(tmp_path: Path) -> None:
         import_book(path)
 
 
+def test_rightly_read_digits_are_counted(mnist: Path) -> None:
+    test = load_mnist(mnist, "test")
+    torch.manual_seed(0)
+    model = DeepCNN().eval()
+    answers = model(test.images.permute(0, 3, 1, 2) / 255).argmax(1)
+    assert count_correct(model, test) == int((answers == test.targets).sum())
+    assert count_correct(model, replace(test, targets=answers.byte())) == len(test)
+
+
 @pytest.mark.data
 def test_the_published_weights_score_what_the_book_says(data: Path) -> None:
     model = import_book(data / "book" / "deep_convnet_params.pkl")
     test = load_mnist(data, "test")
-    with torch.inference_mode():
-        correct = sum(int((model(x.float() / 255).argmax(1) == y).sum()) for x, y in test.batches(500))
-    assert correct == 9938
+    assert count_correct(model, test) == 9938

@@ -1,0 +1,83 @@
+"""From checkpoints to the folder of served files, and what is refused."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.checkpoint import Checkpoint, plain_config
+from training.data.labelled import LabelledImages
+from training.errors import CheckpointError, ExportError, TrainingError
+from training.evaluate import open_model
+from training.publish import publish
+from training.seeds import score_seeds
+from training.splits import training_and_validation
+from training.tasks import DIGITS, STREETS, TASKS
+
+
+def _checkpoint(name: str = "digits", *, seed: int = 0, commit: str = "abc") -> Checkpoint:
+    torch.manual_seed(seed)
+    task = TASKS[name]
+    return Checkpoint(name, plain_config(task), 1, 1, seed, task.build().state_dict(), commit=commit)
+
+
+def test_files_are_scored_and_entered_into_the_sums(mnist: Path, tmp_path: Path) -> None:
+    out = tmp_path / "models"
+    out.mkdir()
+    (out / "SHA256SUMS").write_text("")
+    made = publish([_checkpoint()], mnist, "test", out, version="4")
+    assert [each.path.name for each in made] == ["digits.fp32.onnx", "digits.fp16.onnx"]
+    assert {path.name for path in out.iterdir()} == {"SHA256SUMS", *(each.path.name for each in made)}
+    for each in made:
+        _, manifest, task = open_model(each.path)
+        assert task is DIGITS
+        assert manifest["version"] == "4"
+        assert manifest["provenance"] == {
+            "task": "digits",
+            "dataset": "MNIST",
+            "split": "test",
+            "metric": "accuracy",
+            "value": each.scores.values["accuracy"],
+            "commit": "abc",
+        }
+        digest = hashlib.sha256(each.path.read_bytes()).hexdigest()
+        assert f"{digest}  {each.path.name}" in (out / "SHA256SUMS").read_text().splitlines()
+
+
+def test_what_cannot_answer_together_is_refused(tmp_path: Path) -> None:
+    two = [_checkpoint(seed=seed) for seed in range(2)]
+    with pytest.raises(TrainingError, match="give it a name"):
+        publish(two, tmp_path, "test", tmp_path)
+    for others in ([two[0], _checkpoint("book")], [_checkpoint("streets")] * 2):
+        with pytest.raises(TrainingError, match="only classifiers of one task"):
+            publish(others, tmp_path, "test", tmp_path, name="both")
+
+
+def test_too_few_pictures_leave_no_file(camvid: Path, tmp_path: Path) -> None:
+    out = tmp_path / "models"
+    with pytest.raises(ExportError, match="there are 2 pictures to compare answers to; at least 8 are needed"):
+        publish([_checkpoint("streets")], camvid, "test", out)
+    assert not out.exists()
+    _checkpoint("streets").save(tmp_path / "x.pt")
+    with pytest.raises(ExportError, match="at least 8 are needed"):
+        score_seeds([tmp_path / "x.pt"], camvid, "test")
+
+
+def test_weights_to_begin_with_must_fit(tmp_path: Path) -> None:
+    _checkpoint().save(tmp_path / "x.pt")
+    assert Checkpoint.load_initial(tmp_path / "x.pt", DIGITS).task == "digits"
+    with pytest.raises(CheckpointError, match=r"x\.pt is of digits, whose network is not that of streets"):
+        Checkpoint.load_initial(tmp_path / "x.pt", STREETS)
+
+
+def test_what_is_trained_and_validated_on(mnist: Path) -> None:
+    def sizes(training: LabelledImages, validation: LabelledImages | None) -> tuple[int, int | None]:
+        return len(training), None if validation is None else len(validation)
+
+    assert sizes(*training_and_validation(DIGITS, mnist)) == (200, 5000)
+    assert sizes(*training_and_validation(DIGITS, mnist, with_validation=True)) == (5200, None)
+    with pytest.raises(TrainingError, match="digits has no sequences"):
+        training_and_validation(DIGITS, mnist, hold_out="0001TP")
+    with pytest.raises(TrainingError, match="exclude each other"):
+        training_and_validation(STREETS, mnist, hold_out="0001TP", with_validation=True)

@@ -1,0 +1,90 @@
+"""Checkpoints made into the files that are served: exported in every precision, scored, and put where they belong."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from training.checkpoint import Checkpoint
+from training.checksums import refresh_sum
+from training.errors import TrainingError
+from training.evaluate import Scores, evaluate, open_model
+from training.export import PARITY_BATCH_SIZES, Precision, Provenance, export, set_provenance
+from training.models.deep_cnn import Ensemble
+from training.tasks import Split, Task
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file that was written, the task it is of, and what it scores."""
+
+    path: Path
+    task: Task
+    scores: Scores
+
+
+def publish(
+    checkpoints: Sequence[Checkpoint],
+    data: Path,
+    split: Split,
+    out: Path,
+    *,
+    name: str | None = None,
+    version: str = "1",
+) -> list[Published]:
+    """Write `out`/NAME.fp32.onnx and NAME.fp16.onnx, whose provenance says what each scores on `split`.
+
+    Args:
+        checkpoints: one, or several of one classifier, which then answer their mean.
+        data: the folder of the data set.
+        split: what is scored; its first 8 pictures are also what the files must answer to as PyTorch does.
+        out: the folder of the files, and of `SHA256SUMS` where there is one. A file appears in it when it is whole.
+        name: of the model, instead of the task's; an ensemble must have one.
+        version: of the model.
+
+    Raises:
+        TrainingError: when the checkpoints do not go together, the split is too small, or answers differ.
+    """
+    task, model = _together(checkpoints, name)
+    scored = task.load(data, split)
+    commits = ", ".join(dict.fromkeys(checkpoint.commit for checkpoint in checkpoints))
+    published = []
+    for precision in PRECISIONS:
+        path = out / f"{name or task.name}.{precision}.onnx"
+        unscored = path.with_name(path.name + ".part")  # the service loads whole files only, so none is shown to it
+        try:
+            export(
+                task,
+                model,
+                precision,
+                scored[: max(PARITY_BATCH_SIZES)].images.numpy(),
+                unscored,
+                version=version,
+                name=name,
+            )
+            session, _, _ = open_model(unscored)
+            scores = evaluate(session, task, scored)
+            value = scores.values[task.metric]
+            set_provenance(unscored, Provenance(task.name, task.dataset, split, task.metric, value, commits))
+            unscored.replace(path)
+            refresh_sum(path)
+        finally:
+            unscored.unlink(missing_ok=True)
+        published.append(Published(path, task, scores))
+    return published
+
+
+def _together(checkpoints: Sequence[Checkpoint], name: str | None) -> tuple[Task, nn.Module]:
+    """The network of a checkpoint, or the ensemble of those of several, and the task it is exported as."""
+    restored = [checkpoint.restore() for checkpoint in checkpoints]
+    task, model = restored[0]
+    if len(restored) == 1:
+        return task, model
+    if any(other.name != task.name for other, _ in restored) or task.kind != "classification":
+        raise TrainingError("only classifiers of one task can answer together")
+    if name is None:
+        raise TrainingError(f"an ensemble is not {task.name!r} itself: give it a name with --name")
+    return replace(task, finish=lambda model: model), Ensemble(task.finish(member) for _, member in restored)
