@@ -11,6 +11,7 @@ from training.ablation.trials import run as run_ablation
 from training.book import count_correct, import_book
 from training.checkpoint import Checkpoint, plain_config
 from training.commit import current_commit
+from training.data.labelled import Split
 from training.device import choose_device
 from training.errors import TrainingError
 from training.evaluate import evaluate as evaluate_model
@@ -21,7 +22,7 @@ from training.report.page import write_report
 from training.seeds import best_on_validation, score_seeds
 from training.seeds import table as seeds_table
 from training.splits import training_and_validation
-from training.tasks import TASKS, Split, Task
+from training.tasks import TASKS, Task
 from training.train import train as train_model
 
 app = typer.Typer(

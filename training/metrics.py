@@ -119,16 +119,6 @@ def reliability(probabilities: NDArray[np.floating], truth: NDArray[np.integer],
         )
 
 
-def expected_calibration_error(
-    probabilities: NDArray[np.floating], truth: NDArray[np.integer], bins: int = 15
-) -> float:
-    """How far, on average, the probability of an answer is from how often such answers are right; 0…1.
-
-    Arguments and errors are those of `reliability`.
-    """
-    return reliability(probabilities, truth, bins).expected_calibration_error
-
-
 def auroc(positive_scores: NDArray[np.floating], negative_scores: NDArray[np.floating]) -> float:
     """Area under the ROC curve: how often a positive scores above a negative, a tie counting one half.
 

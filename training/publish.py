@@ -8,11 +8,12 @@ from torch import nn
 
 from training.checkpoint import Checkpoint
 from training.checksums import refresh_sum
+from training.data.labelled import Split
 from training.errors import TrainingError
 from training.evaluate import Scores, evaluate, open_model
 from training.export import PARITY_BATCH_SIZES, Precision, Provenance, export, set_provenance
 from training.models.deep_cnn import Ensemble
-from training.tasks import Split, Task
+from training.tasks import Task
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from training.checkpoint import Checkpoint
+from training.data.labelled import Split
 from training.errors import TrainingError
 from training.evaluate import evaluate, open_model
 from training.export import PARITY_BATCH_SIZES, export
-from training.tasks import Split
 
 
 @dataclass(frozen=True)

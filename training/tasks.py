@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from training.data import camvid, mnist
 from training.data.digit_augmentation import DigitAugmentation
 from training.data.download import download_files
-from training.data.labelled import LabelledImages
+from training.data.labelled import LabelledImages, Split
 from training.data.street_augmentation import StreetAugmentation
 from training.models.deep_cnn import DeepCNN, DeepCNNConfig
 from training.models.segnet import IGNORED_LABEL, SegNet, SegNetConfig
 
-Split = Literal["train", "val", "test"]
 Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
 
@@ -136,7 +135,7 @@ class Task:
         return "accuracy" if self.kind == "classification" else "mean IoU"
 
 
-def tempered_class_weights(data: LabelledImages, classes: int, exponent: float = 0.6) -> Tensor:
+def tempered_class_weights(data: LabelledImages, classes: int, exponent: float) -> Tensor:
     """Weights (classes,) that fall with a class's share of the labelled pixels, `share ** -exponent`, mean one.
 
     The inverse frequency itself (exponent 1) would make a pole's pixel count a hundred times a road's, and poles

@@ -4,7 +4,6 @@ import pytest
 from training.metrics import (
     auroc,
     confusion_matrix,
-    expected_calibration_error,
     reliability,
     segmentation_scores,
     top_k_correct,
@@ -47,9 +46,9 @@ TRUTH = np.array([0, 0, 0, 0])
 
 def test_calibration_error_by_hand() -> None:
     # Two bins: all four lie above one half. Accuracy 1/2, confidence (0.9 + 0.8 + 0.6 + 0.55) / 4 = 0.7125.
-    assert expected_calibration_error(FOUR, TRUTH, bins=2) == pytest.approx(0.2125)
+    assert reliability(FOUR, TRUTH, bins=2).expected_calibration_error == pytest.approx(0.2125)
     # Four: (0.5, 0.75] holds two, |1/2 − 0.575|; (0.75, 1] two, |1/2 − 0.85|.
-    assert expected_calibration_error(FOUR, TRUTH, bins=4) == pytest.approx(0.5 * 0.075 + 0.5 * 0.35)
+    assert reliability(FOUR, TRUTH, bins=4).expected_calibration_error == pytest.approx(0.5 * 0.075 + 0.5 * 0.35)
     found = reliability(FOUR, TRUTH, bins=4)
     assert found.count.tolist() == [0, 0, 2, 2]
     assert found.accuracy[2:].tolist() == [0.5, 0.5]
@@ -70,12 +69,12 @@ def test_calibration_error_picture_by_picture() -> None:
         members = [i for i in range(500) if number / 15 < probabilities[i].max() <= (number + 1) / 15]
         right = sum(probabilities[i].argmax() == truth[i] for i in members)
         expected += abs(right - sum(float(probabilities[i].max()) for i in members)) / 500
-    assert expected_calibration_error(probabilities, truth) == pytest.approx(expected)
+    assert reliability(probabilities, truth).expected_calibration_error == pytest.approx(expected)
 
 
 def test_a_sure_and_right_classifier_is_calibrated() -> None:
-    assert expected_calibration_error(np.eye(10), np.arange(10)) == 0
-    assert expected_calibration_error(np.eye(10), (np.arange(10) + 1) % 10) == 1
+    assert reliability(np.eye(10), np.arange(10)).expected_calibration_error == 0
+    assert reliability(np.eye(10), (np.arange(10) + 1) % 10).expected_calibration_error == 1
 
 
 @pytest.mark.parametrize(
@@ -89,7 +88,7 @@ def test_a_sure_and_right_classifier_is_calibrated() -> None:
 )
 def test_what_are_no_probabilities_is_refused(probabilities: np.ndarray, truth: np.ndarray) -> None:
     with pytest.raises(ValueError, match="probabilities"):
-        expected_calibration_error(probabilities, truth)
+        reliability(probabilities, truth)
 
 
 def test_auroc_by_hand() -> None:

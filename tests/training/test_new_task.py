@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from training import __main__ as command_line
 from training.data.camvid import load_camvid
-from training.data.labelled import LabelledImages
+from training.data.labelled import LabelledImages, Split
 from training.data.street_augmentation import StreetAugmentation
 from training.errors import ExportError
 from training.evaluate import open_model
 from training.export import IR_VERSION, METADATA_KEY, OPSET, manifest, served
-from training.tasks import DIGITS, STREETS, TASKS, LabelsPixels, Recipe, Split, Stage, Task
+from training.tasks import DIGITS, STREETS, TASKS, LabelsPixels, Recipe, Stage, Task
 
 ROAD = 3  # of CamVid's classes
 

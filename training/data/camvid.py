@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.data.download import RemoteArchive, download_archive
-from training.data.labelled import LabelledImages
+from training.data.labelled import LabelledImages, Split
 from training.errors import DataError
 from training.models.segnet import IGNORED_LABEL
-
-Split = Literal["train", "val", "test"]
 
 HEIGHT, WIDTH = 360, 480
 

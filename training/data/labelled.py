@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,14 @@ import gzip
 import struct
 import zlib
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from training.data.download import RemoteFile
-from training.data.labelled import LabelledImages
+from training.data.labelled import LabelledImages, Split
 from training.errors import DataError
-
-Split = Literal["train", "val", "test"]
 
 VALIDATION_DIGITS = 5_000
 """How many of the 60,000, the last ones, are held out of training. The 10,000 test digits are only ever scored."""
