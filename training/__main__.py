@@ -86,6 +86,8 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
         epochs=epochs,
         learning_rate=learning_rate,
         initial=_initial(initial, task),
+        hold_out=hold_out,
+        with_validation=with_validation,
         resume=resume,
         compiled=compiled,
     )
@@ -192,9 +194,7 @@ def seeds(
     task, _ = Checkpoint.load(checkpoints[0]).restore()
     typer.echo(seeds_table(scores, task.metric, split))
     if keep is not None:
-        kept = Checkpoint.load(best_on_validation(scores).checkpoint)
-        kept.optimizer = kept.averaged_from = None
-        kept.save(keep)
+        Checkpoint.load(best_on_validation(scores).checkpoint).weights_only().save(keep)
         typer.echo(f"kept {keep}")
 
 

@@ -1,6 +1,7 @@
 """Checkpoints that describe themselves and are never half-written."""
 
-from dataclasses import asdict, dataclass, field
+import hashlib
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ class Checkpoint:
 
     `model` are the weights that are validated and exported: averages over the steps where the recipe averages.
     `optimizer` and `averaged_from`, the weights that training itself goes on from, are None in a checkpoint that is
-    only kept for its weights. `history` has one entry an epoch.
+    only kept for its weights. `history` has one entry an epoch. `settings` are what else the training was begun with,
+    by the names of the options; None in a checkpoint from before they were kept.
     """
 
     task: str
@@ -33,6 +35,7 @@ class Checkpoint:
     best: float = float("-inf")
     history: list[dict[str, float]] = field(default_factory=list)
     commit: str = "unknown"
+    settings: dict[str, Any] | None = None
 
     def save(self, path: Path) -> None:
         """Write to `path`; an interruption leaves what was there before."""
@@ -58,6 +61,37 @@ class Checkpoint:
         if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
             raise CheckpointError(f"{path} is not a checkpoint of this version of `python -m training`")
         return cls(**content)
+
+    def weights_only(self) -> "Checkpoint":
+        """The same without what training goes on from."""
+        return replace(self, optimizer=None, averaged_from=None)
+
+    def digest(self) -> str:
+        """Tells its weights from others, whatever file they are in."""
+        found = hashlib.sha256()
+        for name, value in self.model.items():
+            found.update(name.encode())
+            found.update(value.cpu().numpy().tobytes())
+        return found.hexdigest()[:12]
+
+    def check_resumable(self, asked: "Checkpoint", path: Path) -> None:
+        """Check that this, read from `path`, is of the training that `asked` would begin.
+
+        Raises:
+            CheckpointError: naming the setting that differs, or when there are weights only.
+        """
+        names = ("task", "config", "epochs", "seed")
+        begun, wanted = ({name: getattr(each, name) for name in names} for each in (self, asked))
+        if self.settings is not None:
+            begun, wanted = begun | self.settings, wanted | (asked.settings or {})
+        for name, value in wanted.items():
+            if begun.get(name) != value:
+                raise CheckpointError(
+                    f"{path} was begun with {name} {begun.get(name)}, now {value} is asked for; give the same or train "
+                    "into another folder with --run"
+                )
+        if self.optimizer is None or self.averaged_from is None:
+            raise CheckpointError(f"{path} holds weights only and cannot be resumed")
 
     def restore(self) -> tuple[Task, nn.Module]:
         """The task, and its network with these weights, on the CPU in evaluation mode.

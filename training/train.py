@@ -18,7 +18,7 @@ from tqdm import tqdm
 from training.checkpoint import Checkpoint, plain_config
 from training.data.labelled import LabelledImages
 from training.device import Device
-from training.errors import CheckpointError, DivergenceError
+from training.errors import DivergenceError
 from training.metrics import confusion_matrix, segmentation_scores
 from training.tasks import Augmentation, Recipe, Task
 
@@ -38,6 +38,8 @@ def train(
     epochs: int | None = None,
     learning_rate: float | None = None,
     initial: Checkpoint | None = None,
+    hold_out: str | None = None,
+    with_validation: bool = False,
     resume: bool = False,
     compiled: bool = False,
 ) -> Checkpoint:
@@ -46,9 +48,10 @@ def train(
     Writes into the folder `run`: `last.pt` after every epoch (what `resume` goes on from), `best.pt` (weights of the
     highest validation metric so far; without `validation`, the last ones) and `log.jsonl` (a line an epoch).
     `epochs` and `learning_rate` stand in for the recipe's. With `initial`, training begins from its weights instead of
-    random ones, in the recipe's last stage. `compiled` runs the network through `torch.compile`, which needs a C++
-    compiler on a CPU and some minutes at every new size of crop: a step of `streets` took 113 ms a crop after it
-    and 128 before on one core of an AMD EPYC (Zen 5, bfloat16).
+    random ones, in the recipe's last stage. `hold_out` and `with_validation` say how `training` and `validation` were
+    chosen; they are only written down, for `resume` to compare. `compiled` runs the network through `torch.compile`,
+    which needs a C++ compiler on a CPU and some minutes at every new size of crop: a step of `streets` took 113 ms a
+    crop after it and 128 before on one core of an AMD EPYC (Zen 5, bfloat16).
 
     Returns:
         the best checkpoint.
@@ -70,7 +73,13 @@ def train(
     if initial is not None:
         model.load_state_dict(initial.model)
     averaged = AveragedModel(model, multi_avg_fn=moving_average(recipe.averaging))
-    state = Checkpoint(task.name, plain_config(task), 0, epochs, seed, {}, commit=current_commit())
+    settings = {
+        "learning-rate": recipe.learning_rate,
+        "init": initial and initial.digest(),
+        "hold-out": hold_out,
+        "with-validation": with_validation,
+    }
+    state = Checkpoint(task.name, plain_config(task), 0, epochs, seed, {}, commit=current_commit(), settings=settings)
     if resume:
         state = _resume(run, state, model, averaged, optimizer)
         averaged.n_averaged.fill_(state.epoch * _steps(recipe, training))
@@ -111,10 +120,9 @@ def train(
                 entry[task.metric] = round(metric, 5)
         state.epoch, state.model = epoch + 1, averaged.module.state_dict()
         state.history.append(entry)
-        if improved:
-            state.optimizer = state.averaged_from = None
-            state.save(run / "best.pt")
         state.optimizer, state.averaged_from = optimizer.state_dict(), model.state_dict()
+        if improved:
+            state.weights_only().save(run / "best.pt")
         state.save(run / "last.pt")
         (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in state.history), encoding="utf-8")
         tqdm.write(json.dumps(entry))
@@ -249,14 +257,9 @@ def _resume(
     run: Path, fresh: Checkpoint, model: nn.Module, averaged: AveragedModel, optimizer: torch.optim.Optimizer
 ) -> Checkpoint:
     state = Checkpoint.load(run / "last.pt")
-    for name in ("task", "config", "epochs", "seed"):
-        if getattr(state, name) != getattr(fresh, name):
-            raise CheckpointError(
-                f"{run / 'last.pt'} was begun with {name} {getattr(state, name)}, now {getattr(fresh, name)} is asked "
-                "for; give the same or train into another folder with --run"
-            )
-    if state.optimizer is None or state.averaged_from is None:
-        raise CheckpointError(f"{run / 'last.pt'} holds weights only and cannot be resumed")
+    state.check_resumable(fresh, run / "last.pt")
+    assert state.optimizer is not None
+    assert state.averaged_from is not None
     model.load_state_dict(state.averaged_from)
     averaged.module.load_state_dict(state.model)
     optimizer.load_state_dict(state.optimizer)

@@ -87,6 +87,9 @@ def test_training_on_everything_validates_nothing(mnist: Path, tmp_path: Path, m
     assert code == 0, output
     assert "5,200 pictures to train on, 0 to validate" in output
     assert "not validated" in output
+    code, output = _run(*arguments, "--resume")
+    assert code == 1
+    assert "begun with with-validation True, now False" in output
     best, last = (Checkpoint.load(tmp_path / "run" / name) for name in ("best.pt", "last.pt"))
     assert all(torch.equal(best.model[name], last.model[name]) for name in best.model)
 

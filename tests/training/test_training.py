@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.conftest import ROOT
 from training.checkpoint import Checkpoint
 from training.data.labelled import LabelledImages
 from training.data.mnist import load_mnist
@@ -176,6 +178,76 @@ def test_resuming_with_other_settings_is_refused(digits: tuple[LabelledImages, L
         train(SHORT, *digits, tmp_path, device, epochs=1, seed=1, resume=True)
     with pytest.raises(CheckpointError, match="begun with epochs 1, now 2"):
         train(SHORT, *digits, tmp_path, device, epochs=2, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learning_rate": 0.5}, "begun with learning-rate 0.25, now 0.5 is"),
+        ({"learning_rate": None}, f"begun with learning-rate 0.25, now {DIGITS.recipe.learning_rate} is"),
+        ({"initial": True}, "begun with init None, now [0-9a-f]{12} is"),
+        ({"hold_out": "0001TP"}, "begun with hold-out None, now 0001TP is"),
+        ({"with_validation": True}, "begun with with-validation False, now True is"),
+    ],
+)
+def test_resuming_what_was_begun_otherwise_names_the_setting(
+    digits: tuple[LabelledImages, LabelledImages], tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    device, given = choose_device("cpu"), {"learning_rate": 0.25} | settings
+    few = digits[0][:40], digits[1][:20]
+    best = train(SHORT, *few, tmp_path, device, epochs=1, learning_rate=0.25)
+    if "initial" in given:
+        given["initial"] = best
+    with pytest.raises(CheckpointError, match=message):
+        train(SHORT, *few, tmp_path, device, epochs=1, resume=True, **given)
+    train(SHORT, *few, tmp_path, device, epochs=1, learning_rate=0.25, resume=True)
+
+
+def test_other_initial_weights_are_told_apart_by_what_they_are(
+    digits: tuple[LabelledImages, LabelledImages], tmp_path: Path
+) -> None:
+    device, few = choose_device("cpu"), (digits[0][:40], digits[1][:20])
+    first, second = (train(SHORT, *few, tmp_path / str(i), device, epochs=1, seed=i) for i in range(2))
+    train(SHORT, *few, tmp_path / "tuned", device, epochs=1, initial=first)
+    (tmp_path / "0" / "best.pt").rename(tmp_path / "moved.pt")
+    moved = Checkpoint.load(tmp_path / "moved.pt")
+    train(SHORT, *few, tmp_path / "tuned", device, epochs=1, initial=moved, resume=True)
+    with pytest.raises(CheckpointError, match=f"begun with init {first.digest()}, now {second.digest()} is"):
+        train(SHORT, *few, tmp_path / "tuned", device, epochs=1, initial=second, resume=True)
+
+
+def test_a_checkpoint_from_before_settings_were_kept_is_resumed(
+    digits: tuple[LabelledImages, LabelledImages], tmp_path: Path
+) -> None:
+    device, few = choose_device("cpu"), (digits[0][:40], digits[1][:20])
+    train(SHORT, *few, tmp_path, device, epochs=1)
+    content = torch.load(tmp_path / "last.pt", weights_only=True)
+    del content["settings"]
+    torch.save(content, tmp_path / "last.pt")
+    assert Checkpoint.load(tmp_path / "last.pt").settings is None
+    train(SHORT, *few, tmp_path, device, epochs=1, learning_rate=0.5, resume=True)  # unknown, so nothing is refused
+    with pytest.raises(CheckpointError, match="begun with seed 0, now 1"):
+        train(SHORT, *few, tmp_path, device, epochs=1, seed=1, resume=True)
+
+
+@pytest.mark.parametrize("name", ["digits", "streets"])
+def test_the_committed_checkpoints_load(name: str) -> None:
+    checkpoint = Checkpoint.load(ROOT / "models" / "checkpoints" / f"{name}.pt")
+    assert checkpoint.settings is None
+    assert checkpoint.restore()[0].name == name
+
+
+def test_weights_alone_are_a_copy_that_cannot_be_resumed(
+    digits: tuple[LabelledImages, LabelledImages], tmp_path: Path
+) -> None:
+    train(SHORT, digits[0][:40], digits[1][:20], tmp_path, choose_device("cpu"), epochs=1)
+    whole = Checkpoint.load(tmp_path / "last.pt")
+    kept = whole.weights_only()
+    assert whole.optimizer is not None
+    assert whole.averaged_from is not None
+    assert (kept.optimizer, kept.averaged_from, kept.model) == (None, None, whole.model)
+    with pytest.raises(CheckpointError, match=r"x\.pt holds weights only and cannot be resumed"):
+        kept.check_resumable(whole, Path("x.pt"))
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", b"PK\x03\x04 cut"])

@@ -1,0 +1,40 @@
+"""The task that docs/training.md describes is trained, exported and evaluated as it stands there."""
+
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from tests.conftest import ROOT
+from training.__main__ import app
+from training.tasks import TASKS, Task
+
+
+def test_a_task_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(encoding="utf-8"), re.DOTALL)
+    defined: dict[str, Any] = {}
+    exec(code, defined)
+    random = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for row, letter in enumerate("ABC"):
+            folder = tmp_path / "data" / "letters" / split / letter
+            folder.mkdir(parents=True)
+            for number in range(40):
+                pixels = random.integers(0, 60, (40, 40), np.uint8)
+                pixels[4 + 12 * row : 12 + 12 * row] = 250  # a bar, whose height tells the class
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    monkeypatch.setitem(cast("dict[str, Task]", TASKS), "letters", defined["TASK"])
+    data, models, run = (str(tmp_path / name) for name in ("data", "models", "run"))
+    runner = CliRunner()
+    for command in (
+        ["train", "letters", "--data", data, "--run", run, "--epochs", "12"],
+        ["export", f"{run}/best.pt", "--data", data, "--out", models],
+        ["evaluate", f"{models}/letters.fp32.onnx", "--data", data],
+    ):
+        result = runner.invoke(app, command, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+    assert "100.00%" in result.output
