@@ -18,16 +18,27 @@ _SMALL_BODY_BYTES, _SMALL_BODY_S = 1 << 16, 0.1
 
 
 class BodyBudget:
-    """Bytes of request bodies that may be in memory at once, over all requests, and of answers that nobody reads."""
+    """Bytes of request bodies that may be in memory at once, over all requests, and of answers that nobody reads.
+
+    Those answers take at most half of it: see `UnreadAnswers`. The other half is left to bodies, whatever they do.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.used_bytes = 0
+        self.max_unread_bytes = max_bytes // 2
+        self._unread_bytes = 0
         self._most_bytes = 0
 
     def count_unread(self, change: int) -> None:
-        """Answers that clients have not read are there, whether or not there is room: bodies have to wait for it."""
+        """So many bytes more, or less, of answers that clients have not read."""
+        self._unread_bytes += change
         self.count(change)
+
+    def has_room(self, count: int) -> bool:
+        """Whether a body may take so many bytes more."""
+        beyond_their_half = max(0, self._unread_bytes - self.max_unread_bytes)
+        return self.used_bytes - beyond_their_half + count <= self.max_bytes
 
     def count(self, change: int) -> None:
         """So many bytes more, or less."""
@@ -64,7 +75,7 @@ class BodyHold:
         Raises:
             OverloadedError: the budget is used up.
         """
-        if self._budget.used_bytes + count > self._budget.max_bytes:
+        if not self._budget.has_room(count):
             raise OverloadedError(
                 "Too many bytes of other requests, and of their answers, are in memory. Try again in a moment."
             )

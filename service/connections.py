@@ -12,6 +12,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.answer_transport import AnswerTransport
+from service.unread_answers import UnreadAnswers
 
 if TYPE_CHECKING:  # a name of uvicorn's own
     from uvicorn._types import ASGI3Application
@@ -39,7 +40,7 @@ class Connection(HttpToolsProtocol):
     """uvicorn's protocol, bounded."""
 
     unread_answer_timeout_s: float
-    on_unread: Callable[[int], None]
+    unread_answers: UnreadAnswers
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -50,7 +51,7 @@ class Connection(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
         self._least_read = 0
-        self._unread_counted = 0
+        self._counts_unread = False
         self._answered: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -65,7 +66,7 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._unread_timer is not None:
             self._unread_timer.cancel()
-        self._count_unread(0)
+        self._stop_counting_unread()
         if self._answered is not None and not self._answered.response_complete:
             # uvicorn tells the request that was sent last, which may still wait for this one's answer.
             self._answered.disconnected = True
@@ -182,13 +183,14 @@ class Connection(HttpToolsProtocol):
         super().pause_writing()
         if self._answered is not None and self._answered.scope["method"] == "POST":
             # What is got is there once, for all, and without a key: it must not take the room of those who have one.
-            self._count_unread(self.transport.get_write_buffer_size())
+            self._counts_unread = True
+            self.unread_answers.count(self, self.unread_bytes())
         self._watch_reader()
 
     def resume_writing(self) -> None:
         """It has read nearly all."""
         super().resume_writing()
-        self._count_unread(0)
+        self._stop_counting_unread()
         if self._unread_timer is not None and not self.transport.is_closing():
             self._unread_timer.cancel()  # the next answer has its own time
             self._unread_timer = None
@@ -211,14 +213,23 @@ class Connection(HttpToolsProtocol):
         if unread and unread > unread_before - self._least_read:
             self.transport.abort()
         elif unread:
-            if self._unread_counted:
-                self._count_unread(unread)
+            if self._counts_unread:
+                self.unread_answers.count(self, unread)
             self._unread_timer = self.loop.call_later(self.unread_answer_timeout_s, self._check_reader, unread)
 
-    def _count_unread(self, unread: int) -> None:
-        if unread != self._unread_counted:
-            self.on_unread(unread - self._unread_counted)
-            self._unread_counted = unread
+    def unread_bytes(self) -> int:
+        """What the client has not read, less what the system's buffers took."""
+        return self.transport.get_write_buffer_size()
+
+    def cut_off(self) -> None:
+        """There is no room for what it has not read."""
+        self._counts_unread = False
+        self.transport.abort()
+
+    def _stop_counting_unread(self) -> None:
+        if self._counts_unread:
+            self._counts_unread = False
+            self.unread_answers.count(self, 0)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
@@ -227,15 +238,14 @@ class Connection(HttpToolsProtocol):
 
 
 def bounded(
-    unread_answer_timeout_s: float, on_unread: Callable[[int], None] = lambda _: None
+    unread_answer_timeout_s: float, unread_answers: UnreadAnswers | None = None
 ) -> Callable[..., asyncio.Protocol]:
-    """The protocol with that setting, for uvicorn's `http`.
-
-    `on_unread` is told by how many bytes what clients have not read of their answers grows or, if negative, shrinks;
-    what a system's buffers take is not counted.
-    """
+    """The protocol with that setting, for uvicorn's `http`. What clients do not read is counted in `unread_answers`."""
     return type(
         "Connection",
         (Connection,),
-        {"unread_answer_timeout_s": unread_answer_timeout_s, "on_unread": staticmethod(on_unread)},
+        {
+            "unread_answer_timeout_s": unread_answer_timeout_s,
+            "unread_answers": UnreadAnswers() if unread_answers is None else unread_answers,
+        },
     )

@@ -16,6 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from service.app import create_app, create_metrics_app
+from service.bodies import BodyBudget
 from service.connections import bounded
 from service.errors import StartupError
 from service.heartbeat import heartbeat
@@ -24,6 +25,7 @@ from service.logs import RequestLog, logging_to
 from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.settings import ENV_PREFIX, Settings, SettingsError, read_settings
+from service.unread_answers import UnreadAnswers
 
 _KEEP_ALIVE_S = 75  # as long as proxies commonly keep theirs, so that it is they who close
 _EXIT_FAILURE, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
@@ -131,11 +133,12 @@ def _serve(settings: Settings, request_log: RequestLog) -> int:
 
     app = create_app(settings, on_death, request_log if settings.access_log else None)
     request_log.writer.on_drop = app.state.metrics.dropped_log_lines.inc
+    budget: BodyBudget = app.state.budget
     # A little longer than the drain, whose answers must still get out.
     config = _configuration(
         app,
         timeout_graceful_shutdown=int(settings.shutdown_grace_s) + 2,
-        http=bounded(settings.unread_answer_timeout_s, app.state.budget.count_unread),
+        http=bounded(settings.unread_answer_timeout_s, UnreadAnswers(budget.max_unread_bytes, budget.count_unread)),
     )
 
     async def run() -> None:

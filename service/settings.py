@@ -106,7 +106,7 @@ class Settings(BaseSettings):
         default=256_000_000,
         ge=1,
         description="Bytes in memory at once of request bodies, and of answers that clients have not read, over all "
-        "requests.",
+        "requests. The latter take at most half: above it, whoever held most for longest is cut off.",
     )
     max_pictures_per_request: int = Field(default=32, ge=1, description="Pictures in one request.")
     max_pixels: int = Field(default=25_000_000, ge=4, description="Pixels in one picture, as its header says.")
