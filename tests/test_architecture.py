@@ -45,15 +45,14 @@ SERVICE: dict[str, set[str]] = {
     "engine": {"artifacts", "bindings", "engine_thread", "errors", "graph", "manifest", "providers"},
     "preparing": {"errors", "images", "manifest", "uploads", "workers"},
     "models": {"artifacts", "batching", "engine", "errors", "manifest", "metrics", "providers", "settings"},
+    "admission": {"batch_queue", "bodies", "errors", "in_flight", "models", "settings", "timings", "workers"},
     "pipeline": {
+        "admission",
         "batch_queue",
         "batches",
-        "bodies",
         "errors",
         "images",
-        "in_flight",
         "manifest",
-        "metrics",
         "models",
         "preparing",
         "settings",
@@ -63,6 +62,7 @@ SERVICE: dict[str, set[str]] = {
     },
     "answers": {"images", "manifest", "pipeline"},
     "open_inference": {
+        "admission",
         "bodies",
         "graph",
         "errors",
@@ -75,6 +75,7 @@ SERVICE: dict[str, set[str]] = {
         "version",
     },
     "routes": {
+        "admission",
         "answers",
         "errors",
         "metrics",
@@ -87,6 +88,7 @@ SERVICE: dict[str, set[str]] = {
         "uploads",
     },
     "app": {
+        "admission",
         "bodies",
         "errors",
         "heap",
