@@ -211,13 +211,13 @@ async def test_a_client_that_leaves_takes_its_picture_out_of_the_queue(serve: Se
     async with serve(classify_max_batch_size=1) as service:
         batcher = service.pipeline.models.by_name["brightness"].batcher
         runs: list[int] = []
-        run = batcher._run
+        run = batcher._runs._run
 
         async def count(items: Any) -> Any:
             runs.append(len(items))
             return await run(items)
 
-        batcher._run = count
+        batcher._runs._run = count
         with engine_held(service):
             first = asyncio.create_task(Exchange(service.app).play(whole(grey_png(50))))
             await settled()
