@@ -6,6 +6,7 @@ import platform
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import errors, routes
+from service.admission import Admissions
 from service.bodies import BodyBudget, HeadMiddleware, UnreadBodyMiddleware
 from service.heap import give_back_freed_memory
 from service.keys import KeyFile, KeyMiddleware
 from service.logs import RequestLog
 from service.metrics import Metrics
-from service.models import open_engines, start_models
+from service.models import Model, open_engines, start_models
 from service.observation import Observation
 from service.pipeline import Pipeline
 from service.problems import INTERNAL, INTERNAL_DETAIL, MEDIA_TYPE, ProblemKind, kind_of, kind_of_status
@@ -90,8 +92,9 @@ def create_app(
             settings.max_decode_queue_size,
             timeout_s=settings.decode_timeout_s,
         )
-        pipeline = Pipeline(settings, start_models(opened, settings, metrics, on_death), workers, budget)
-        pipeline.show(metrics)
+        models = start_models(opened, settings, metrics, on_death)
+        pipeline = Pipeline(settings, models, workers, Admissions(settings, workers, budget))
+        _register_gauges(metrics, pipeline, workers)
         app.state.pipeline = pipeline
         background = [asyncio.create_task(each) for each in (workers.watch(on_death), give_back_freed_memory(budget))]
         try:
@@ -144,6 +147,24 @@ def create_metrics_app(metrics: Metrics) -> ASGIApp:
 def build_info() -> dict[str, str]:
     """Of what this is made."""
     return {"version": VERSION, "python": platform.python_version(), "onnxruntime": onnxruntime_version()}
+
+
+def _register_gauges(metrics: Metrics, pipeline: Pipeline, workers: Workers) -> None:
+    """Let `metrics` look at what there is room for, whenever they are asked for."""
+    for name, model in pipeline.models.by_name.items():
+        metrics.watch_queue(name, partial(_queue_size, model))
+    in_flight, budget = pipeline.admissions.in_flight, pipeline.admissions.budget
+    metrics.watch_room(
+        ready=lambda: pipeline.ready,
+        in_flight=lambda: in_flight.count,
+        decode_pending=lambda: workers.pending,
+        body_bytes=lambda: budget.used_bytes,
+        body_limit_bytes=budget.max_bytes,
+    )
+
+
+def _queue_size(model: Model) -> int:
+    return model.batcher.queue_size
 
 
 def _answer_errors(app: FastAPI) -> None:

@@ -7,16 +7,14 @@ import asyncio
 import logging
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from service.averages import MovingAverage
-from service.batch_queue import BatchQueue, Entry, Places, expire, fail
+from service.batch_queue import BatchQueue, Entry, Places, expire
+from service.batch_runs import STOPPED, BatchRuns
 from service.batches import Answer, BatchObserver, ReleaseReason
-from service.errors import InferenceError, OverloadedError, SightlineError, UnavailableError
+from service.errors import OverloadedError, UnavailableError
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -25,7 +23,6 @@ Out = TypeVar("Out")
 # more may come: with 32 connections that is when all have been decoded, and the engine would have stood idle meanwhile.
 _WORTH_A_RUN, _SHARE_WORTH_A_RUN = 8, 4
 _SHARE_TO_WAIT = 0.7  # of the time that is left for an answer: some runs take longer, and it is to be drawn
-_STOPPED = "The service stopped before this was answered."
 logger = logging.getLogger(__name__)
 
 
@@ -35,12 +32,6 @@ class _Nobody:
     def ran(self, seconds: float) -> None: ...
 
     def failed(self) -> None: ...
-
-
-@dataclass(slots=True, eq=False)
-class _Batch(Generic[In, Out]):
-    entries: list[Entry[In, Out]]
-    handed_at: float
 
 
 class Batcher(Generic[In, Out]):
@@ -75,28 +66,26 @@ class Batcher(Generic[In, Out]):
         clock: Callable[[], float] = time.perf_counter,  # an event loop's own may tick in milliseconds
     ) -> None:
         self.max_batch_size = max_batch_size
-        self._run = run
         self._max_wait_s = max_wait_ms / 1000
         self._on_death = on_death
         self._observer: BatchObserver = observer or _Nobody()
         self._clock = clock
         self._queue: BatchQueue[In, Out] = BatchQueue(max_queue_size)
-        self._running: OrderedDict[asyncio.Future[Sequence[Out]], _Batch[In, Out]] = OrderedDict()
+        self._change = asyncio.Event()
+        self._runs: BatchRuns[In, Out] = BatchRuns(run, observer=self._observer, on_end=self._change.set, clock=clock)
         self._max_running = 1 if max_batch_size == 1 else 2
         self._worth_a_run = min(max_batch_size, max(_WORTH_A_RUN, max_batch_size // _SHARE_WORTH_A_RUN))
-        self._last_end = 0.0
-        self._typical_run_s = MovingAverage()
-        self._change = asyncio.Event()
         self._idle = asyncio.Event()
         self._context = copy_context()  # of no request
         self._loop_task: asyncio.Task[None] | None = None
-        self._lost: UnavailableError | None = None
         self._closing = False
 
     @property
     def healthy(self) -> bool:
         """Whether items are being taken and batches formed."""
-        return self._loop_task is not None and not self._loop_task.done() and not self._closing and self._lost is None
+        return (
+            self._loop_task is not None and not self._loop_task.done() and not self._closing and self._runs.lost is None
+        )
 
     @property
     def queue_size(self) -> int:
@@ -119,10 +108,10 @@ class Batcher(Generic[In, Out]):
         Those that wait come into batches as full as can be, so it will seldom be sooner. 0 while nothing runs, so that
         one slow run, long ago, cannot keep everyone out for ever.
         """
-        if not self._running:
+        if not self._runs:
             return 0.0
         waiting = len(self._queue) + self._queue.reserved + count
-        return (len(self._running) + math.ceil(waiting / self.max_batch_size)) * self._typical_run_s.value
+        return (len(self._runs) + math.ceil(waiting / self.max_batch_size)) * self._runs.typical_s
 
     def start(self) -> None:
         """Start forming batches. Needs a running event loop."""
@@ -204,7 +193,7 @@ class Batcher(Generic[In, Out]):
         self._closing = True
         if self._loop_task is None:
             return
-        if self._queue or self._running:
+        if self._queue or self._runs:
             self._idle.clear()
             self._change.set()  # a batch that waits to fill waits no longer
             try:
@@ -220,13 +209,13 @@ class Batcher(Generic[In, Out]):
             raise UnavailableError("The service is not answering at the moment: it is stopping, or its engine failed.")
 
     async def _form_batches(self) -> None:
-        while self._lost is None:
+        while self._runs.lost is None:
             self._change.clear()
             wait_s = self._release_due()
-            if not self._queue and not self._running:
+            if not self._queue and not self._runs:
                 self._idle.set()
             await self._wait_for_change(wait_s)
-        raise self._lost
+        raise self._runs.lost
 
     def _release_due(self) -> float | None:
         """Hand over what is due, and say how long until more is; None: when something changes."""
@@ -234,12 +223,12 @@ class Batcher(Generic[In, Out]):
             reason = self._release_reason()
             if batch := self._queue.take(self.max_batch_size, self._clock()):
                 self._observer.released(len(batch), reason)
-                self._start_run(batch)
+                self._runs.start(batch)
         return wait_s
 
     def _seconds_until_due(self) -> float | None:
         """How long to wait before a batch is taken from the queue; None: until something changes."""
-        running = sum(_ended_at(future) is None for future in self._running)
+        running = self._runs.still_running
         if not self._queue or running >= self._max_running:
             return None
         if len(self._queue) >= self.max_batch_size:
@@ -269,63 +258,11 @@ class Batcher(Generic[In, Out]):
         except TimeoutError:
             pass
 
-    def _start_run(self, entries: list[Entry[In, Out]]) -> None:
-        handed_at = self._clock()  # read first: on a thread it may have ended when the call returns
-        try:
-            future: asyncio.Future[Sequence[Out]] = asyncio.ensure_future(self._run([entry.item for entry in entries]))
-        except Exception as error:  # noqa: BLE001 - as if it were raised later
-            future = asyncio.get_running_loop().create_future()
-            future.set_exception(error)
-        self._running[future] = _Batch(entries, handed_at)
-        future.add_done_callback(self._on_run_end)
-
-    def _on_run_end(self, future: "asyncio.Future[Sequence[Out]]") -> None:
-        batch = self._running.pop(future)
-        ended_at = _ended_at(future) or self._clock()
-        started_at, self._last_end = min(max(batch.handed_at, self._last_end), ended_at), ended_at
-        self._change.set()
-        try:
-            outputs = self._outputs(future, len(batch.entries))
-        except SightlineError as error:
-            self._observer.failed()
-            fail(batch.entries, error)
-            return
-        run_s = ended_at - started_at
-        self._typical_run_s.add(run_s)
-        self._observer.ran(run_s)
-        for entry, output in zip(batch.entries, outputs, strict=True):
-            if not entry.future.done():
-                entry.future.set_result(Answer(output, started_at - entry.submitted_at, run_s, len(batch.entries)))
-
-    def _outputs(self, future: "asyncio.Future[Sequence[Out]]", count: int) -> Sequence[Out]:
-        """What a run that ended gave; raises what its items are to be failed with."""
-        try:
-            outputs = future.result()
-            if len(outputs) != count:
-                raise InferenceError(f"{count} items went in and {len(outputs)} outputs came out")  # noqa: TRY301
-        except asyncio.CancelledError:
-            raise UnavailableError(_STOPPED) from None
-        except UnavailableError as error:
-            self._lost = error
-            raise
-        except Exception as error:
-            logger.exception("a batch of %d failed", count)
-            raise error if isinstance(error, SightlineError) else InferenceError("The network failed.") from error
-        return outputs
-
     def _on_loop_end(self, task: "asyncio.Task[None]") -> None:
         """Whatever ended the loop, nobody keeps waiting for it."""
-        self._queue.fail(UnavailableError(_STOPPED))
-        for future, batch in self._running.items():
-            fail(batch.entries, UnavailableError(_STOPPED))
-            future.cancel()
+        self._queue.fail(UnavailableError(STOPPED))
+        self._runs.abandon()
         self._idle.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("the batch loop ended", exc_info=None if isinstance(error, UnavailableError) else error)
             self._on_death()
-
-
-def _ended_at(run: object) -> float | None:
-    """See `batches.Run`; None for one that does not say."""
-    ended_at: float | None = getattr(run, "ended_at", None)
-    return ended_at

@@ -92,8 +92,8 @@ class _Server(uvicorn.Server):
         logger.info("ready on %s:%d", host, port)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        logger.info("stopping: %d requests are in flight", self._pipeline.in_flight.count)
-        drain = asyncio.create_task(self._pipeline.in_flight.drain(self._grace_s))
+        logger.info("stopping: %d requests are in flight", self._pipeline.admissions.in_flight.count)
+        drain = asyncio.create_task(self._pipeline.admissions.in_flight.drain(self._grace_s))
         await super().shutdown(sockets)
         await drain
 

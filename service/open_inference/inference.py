@@ -8,13 +8,14 @@ from typing import Any
 from numpy.typing import NDArray
 from starlette.requests import Request
 
+from service.admission import Admission
 from service.bodies import gather
 from service.errors import DeadlineExceededError
 from service.models import Model
 from service.open_inference.compression import inflated
 from service.open_inference.requests import Asked, header_length, read_request
 from service.open_inference.responses import Reply, write_reply
-from service.pipeline import Admission, Job, Pipeline
+from service.pipeline import Job, Pipeline
 from service.timings import Timings
 from service.uploads import Upload
 
@@ -29,8 +30,8 @@ async def infer(pipeline: Pipeline, request: Request, model: Model, timings: Tim
     Raises:
         SightlineError: it breaks one of the limits, or is not a request that `model` can answer.
     """
-    async with pipeline.admit(request, model, timings) as admission:
-        asked = await _read(pipeline, request, admission)
+    async with pipeline.admissions.admit(request, model, timings) as admission:
+        asked = await _read(pipeline, admission)
         if asked.timeout_s is not None:
             left_s = max(0.0, timings.started_at + asked.timeout_s - time.perf_counter())
             error = DeadlineExceededError(f"No answer within the {asked.timeout_s * 1000:g} ms that you asked for.")
@@ -43,12 +44,13 @@ async def infer(pipeline: Pipeline, request: Request, model: Model, timings: Tim
             return await pipeline.compute(write)
 
 
-async def _read(pipeline: Pipeline, request: Request, admission: Admission) -> Asked:
+async def _read(pipeline: Pipeline, admission: Admission) -> Asked:
     """What is asked for. The body, of which pictures are copies, is let go of at the end: it need not wait too."""
-    json_length = header_length(admission.headers)
-    chunks = inflated(admission.headers, admission.body, max_bytes=pipeline.max_body_bytes, hold=admission.hold)
+    headers = admission.request.headers
+    json_length = header_length(headers)
+    chunks = inflated(headers, admission.body, max_bytes=pipeline.max_body_bytes, hold=admission.hold)
     body = await gather(chunks)
-    pipeline.body_arrived(request, admission)
+    admission.body_arrived()
     with admission.timings.measure("parse"):
         read = partial(read_request, body, json_length, admission.model.manifest, max_pictures=pipeline.max_pictures)
         is_small = (len(body) if json_length is None else json_length) <= _INLINE_JSON_BYTES
@@ -56,15 +58,14 @@ async def _read(pipeline: Pipeline, request: Request, admission: Admission) -> A
 
 
 async def _answer(pipeline: Pipeline, admission: Admission, asked: Asked) -> Sequence[NDArray[Any]]:
-    model, timings, life = admission.model, admission.timings, admission.life
-    pixels = asked.images.pixels
+    timings, pixels = admission.timings, asked.images.pixels
     if pixels is not None:
         timings.pictures = len(pixels)
-        with pipeline.reserve_portion(admission, len(pixels)) as places:
-            return await pipeline.infer(Job(model, [], timings, life, places), list(pixels))
+        with admission.reserve_portion(len(pixels)) as places:
+            return await pipeline.infer(Job(admission, [], places), list(pixels))
     uploads = [Upload(None, picture) for picture in asked.images.pictures]
     timings.pictures = len(uploads)
-    with pipeline.reserve(admission, len(uploads)) as places:
-        job = Job(model, uploads, timings, life, places)
+    with admission.reserve(len(uploads)) as places:
+        job = Job(admission, uploads, places)
         prepared = await pipeline.prepare(job)
         return await pipeline.infer(job, [each.pixels for each in prepared])

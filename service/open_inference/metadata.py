@@ -39,7 +39,7 @@ def describe_model(manifest: Manifest) -> dict[str, Any]:
 
 def is_ready(pipeline: Pipeline, model: Model) -> bool:
     """Whether `model` answers. A full queue does not change that."""
-    return model.batcher.healthy and pipeline.accepting
+    return model.batcher.healthy and pipeline.admissions.accepting
 
 
 def index_models(pipeline: Pipeline) -> list[dict[str, str]]:

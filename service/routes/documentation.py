@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from service import errors, problems
+from service.admission import TIMEOUT_HEADER
 from service.open_inference.schemas import InferenceProblem
-from service.pipeline import TIMEOUT_HEADER
 from service.problems import INTERNAL, INTERNAL_DETAIL, PROBLEMS, ProblemKind
 from service.schemas import Problem
 

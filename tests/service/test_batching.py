@@ -51,7 +51,7 @@ class FakeEngine:
 
 
 class FakeRun(asyncio.Future[Sequence[int]]):
-    """A `service.batching.Run` of a batch, ended by the test."""
+    """A `service.batches.Run` of a batch, ended by the test."""
 
     def __init__(self, items: Sequence[int]) -> None:
         super().__init__()

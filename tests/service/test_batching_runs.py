@@ -83,7 +83,7 @@ async def test_a_batch_that_failed_is_logged_under_no_request() -> None:
         return runs[-1]
 
     names = Names()
-    logger = logging.getLogger("service.batching")
+    logger = logging.getLogger("service.batch_runs")
     logger.addHandler(names)
     batcher: Batcher[int, int] = Batcher(run, max_batch_size=32, max_queue_size=64, clock=virtual_now)
     batcher.start()

@@ -211,13 +211,13 @@ async def test_a_client_that_leaves_takes_its_picture_out_of_the_queue(serve: Se
     async with serve(classify_max_batch_size=1) as service:
         batcher = service.pipeline.models.by_name["brightness"].batcher
         runs: list[int] = []
-        run = batcher._run
+        run = batcher._runs._run
 
         async def count(items: Any) -> Any:
             runs.append(len(items))
             return await run(items)
 
-        batcher._run = count
+        batcher._runs._run = count
         with engine_held(service):
             first = asyncio.create_task(Exchange(service.app).play(whole(grey_png(50))))
             await settled()
@@ -238,7 +238,7 @@ async def test_a_client_that_leaves_while_it_sends(serve: Serve) -> None:
     async with serve() as service:
         exchange = await Exchange(service.app).play(HALF, {"type": "http.disconnect"})
         assert exchange.status == 499
-        assert service.pipeline._budget.used_bytes == 0
+        assert service.pipeline.admissions.budget.used_bytes == 0
 
 
 async def test_the_budget_of_all_bodies(serve: Serve) -> None:
@@ -246,13 +246,13 @@ async def test_the_budget_of_all_bodies(serve: Serve) -> None:
         waiting = Exchange(service.app)
         task = asyncio.create_task(waiting.play({"type": "http.request", "body": bytes(900), "more_body": True}))
         await settled()
-        assert service.pipeline._budget.used_bytes == 900
+        assert service.pipeline.admissions.budget.used_bytes == 900
         refused = await Exchange(service.app).play(whole(bytes(101)))
         assert (refused.status, refused.problem) == (503, "overloaded")
-        assert service.pipeline._budget.used_bytes == 900
+        assert service.pipeline.admissions.budget.used_bytes == 900
         waiting.incoming.put_nowait({"type": "http.disconnect"})
         await task
-        assert service.pipeline._budget.used_bytes == 0
+        assert service.pipeline.admissions.budget.used_bytes == 0
         assert (await Exchange(service.app).play(whole(grey_png(50)))).status == 200
 
 
@@ -286,7 +286,7 @@ async def test_draining_answers_what_is_in_flight_and_ends_the_rest(serve: Serve
         finishing, stalled = Exchange(service.app), Exchange(service.app)
         tasks = [asyncio.create_task(each.play(HALF)) for each in (finishing, stalled)]
         await settled()
-        drain = asyncio.create_task(service.pipeline.in_flight.drain(0.2))
+        drain = asyncio.create_task(service.pipeline.admissions.in_flight.drain(0.2))
         await settled()
         refused = await Exchange(service.app).play(whole(grey_png(50)))
         assert (refused.status, refused.problem) == (503, "unavailable")
@@ -310,7 +310,7 @@ async def test_a_storm_of_leavers_leaves_nothing_behind(serve: Serve) -> None:
             await task
 
         await asyncio.gather(*(leave(n) for n in range(100)))
-        assert service.pipeline._budget.used_bytes == 0
-        assert not service.pipeline.in_flight._lives
+        assert service.pipeline.admissions.budget.used_bytes == 0
+        assert not service.pipeline.admissions.in_flight._lives
         assert (await Exchange(service.app).play(whole(grey_png(50)))).status == 200
         assert service.pipeline.models.healthy

@@ -173,7 +173,7 @@ async def test_each_application_counts_for_itself(serve: Serve) -> None:
 
 async def test_not_ready_is_a_metric_too(serve: Serve) -> None:
     async with serve() as service:
-        await service.pipeline.in_flight.drain(0)
+        await service.pipeline.admissions.in_flight.drain(0)
         assert (await scrape(service.client)).value("sightline_ready") == 0
 
 

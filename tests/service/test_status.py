@@ -31,7 +31,7 @@ async def test_alive_and_ready(client: httpx.AsyncClient) -> None:
 
 async def test_a_draining_service_is_alive_but_not_ready(serve: Serve) -> None:
     async with serve() as service:
-        await service.pipeline.in_flight.drain(0)
+        await service.pipeline.admissions.in_flight.drain(0)
         assert (await service.client.get("/healthz")).status_code == 200
         problem(await service.client.get("/readyz"), 503, "unavailable", "stopping")
         response = await service.client.post("/classify", content=digit_png(), headers=PNG)

@@ -108,7 +108,7 @@ async def test_a_full_queue_and_a_stopping_service(serve: Serve) -> None:
         with batcher.reserve(batcher.max_queue_size):
             refused(await service.client.post(INFER, content=bytes(784), headers=raw), 503, "Too many")
             assert (await service.client.get("/v2/health/ready")).status_code == 200
-        await service.pipeline.in_flight.drain(0)
+        await service.pipeline.admissions.in_flight.drain(0)
         for path in ("/v2/health/ready", "/v2/models/digits/ready"):
             refused(await service.client.get(path), 503, "stopping")
         index = (await service.client.post("/v2/repository/index")).json()
