@@ -8,7 +8,7 @@ from types import TracebackType
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from service.batch_queue import Places
+from service.batch_queue import Reservation
 from service.bodies import BodyBudget, BodyHold, read_body
 from service.errors import BodyTimeoutError, DeadlineExceededError, InvalidRequestError
 from service.in_flight import InFlight, RequestLife
@@ -20,8 +20,9 @@ from service.workers import Workers
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 """By which a client says how long it will wait, in whole milliseconds from the moment its request came."""
 
-# A request of more pictures than this part of the queue holds is answered in portions, so that others have their turn.
-_PORTION_OF_QUEUE = 4
+# A request of more pictures than the queue's size divided by this is answered in portions, so that others have their
+# turn.
+_PORTION_DIVISOR = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Admission:
         self.life.limit(timeout_s, DeadlineExceededError(f"No answer within {timeout_s:g} s."))
         self.life.watch_client(self.request.receive)
 
-    def reserve(self, count: int) -> Places:
+    def reserve(self, count: int) -> Reservation:
         """Room in the model's queue for all of the request's `count` pictures, a context.
 
         Raises:
@@ -50,13 +51,13 @@ class Admission:
         """
         return self.model.batcher.reserve(count, within_s=self.life.remaining_s)
 
-    def reserve_portion(self, count: int) -> Places:
+    def reserve_portion(self, count: int) -> Reservation:
         """Room for as many of the request's `count` pictures as are submitted at once, a context.
 
         Raises:
             SightlineError: see `Batcher.reserve`.
         """
-        portion = max(1, self.model.batcher.max_queue_size // _PORTION_OF_QUEUE)
+        portion = max(1, self.model.batcher.max_queue_size // _PORTION_DIVISOR)
         return self.reserve(min(count, portion))
 
 

@@ -145,7 +145,7 @@ def create_metrics_app(metrics: Metrics) -> ASGIApp:
 
 
 def build_info() -> dict[str, str]:
-    """Of what this is made."""
+    """Versions of Sightline, Python and onnxruntime, for `sightline_build_info`."""
     return {"version": VERSION, "python": platform.python_version(), "onnxruntime": onnxruntime_version()}
 
 

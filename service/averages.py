@@ -1,4 +1,10 @@
-"""A moving average: what something took lately."""
+"""How long something took lately, and how much of the time that is left may be spent on waiting for it."""
+
+WAIT_SHARE = 0.7
+"""A request whose expected wait is more than this share of the time left for its answer is refused.
+
+Some waits are longer than expected, and what comes after them takes time, too.
+"""
 
 _LATEST = 0.3  # the weight of the latest value
 

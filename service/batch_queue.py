@@ -40,18 +40,18 @@ class BatchQueue(Generic[In, Out]):
         return next(iter(self._entries))
 
     def check_room(self, count: int) -> None:
-        """Say whether there is room for `count` more.
+        """Raise unless there is room for `count` more.
 
         Raises:
-            OverloadedError: there is not.
+            OverloadedError: there is none.
         """
         if len(self._entries) + self.reserved + count > self.max_size:
             raise OverloadedError("Too many pictures are waiting for this model. Try again in a moment.")
 
-    def reserve(self, count: int) -> "Places":
+    def reserve(self, count: int) -> "Reservation":
         """Keep room for `count` more, whether there is any or not: ask `check_room` first."""
         self.reserved += count
-        return Places(self, count)
+        return Reservation(self, count)
 
     def add(self, entries: Sequence[Entry[In, Out]]) -> None:
         """Queue `entries` behind the others, whether there is room or not."""
@@ -78,7 +78,7 @@ class BatchQueue(Generic[In, Out]):
         self._entries.clear()
 
 
-class Places:
+class Reservation:
     """Room in a queue, kept for items that are still being made ready: a context. See `Batcher.reserve`."""
 
     def __init__(self, queue: BatchQueue[In, Out], count: int) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from typing import Generic, TypeVar
 
-from service.batch_queue import BatchQueue, Entry, Places, expire
+from service.averages import WAIT_SHARE
+from service.batch_queue import BatchQueue, Entry, Reservation, expire
 from service.batch_runs import STOPPED, BatchRuns
 from service.batches import Answer, BatchObserver, ReleaseReason
 from service.errors import OverloadedError, UnavailableError
@@ -19,14 +20,13 @@ from service.errors import OverloadedError, UnavailableError
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-# Items, and share of a full batch, worth a run of their own. Fewer wait for the end of the event loop's turn, in which
-# more may come: with 32 connections that is when all have been decoded, and the engine would have stood idle meanwhile.
-_WORTH_A_RUN, _SHARE_WORTH_A_RUN = 8, 4
-_SHARE_TO_WAIT = 0.7  # of the time that is left for an answer: some runs take longer, and it is to be drawn
+# Start a run early once this many items wait. With fewer, wait until the end of the event loop's turn, because more may
+# be decoded in it. For large batches it is a full batch divided by the second.
+_WORTH_A_RUN, _WORTH_A_RUN_DIVISOR = 8, 4
 logger = logging.getLogger(__name__)
 
 
-class _Nobody:
+class _NullObserver:
     def released(self, size: int, reason: ReleaseReason) -> None: ...
 
     def ran(self, seconds: float) -> None: ...
@@ -37,9 +37,8 @@ class _Nobody:
 class Batcher(Generic[In, Out]):
     """Gathers items that wait at the same time into batches for `run`.
 
-    It never waits while `run` is idle and never polls: it blocks for a first item, takes what is queued up to
-    `max_batch_size` at the end of the event loop's turn, or sooner where that is enough for a run, and only where
-    `max_wait_ms` is set waits that long, from the first item, for a batch to fill.
+    With `max_wait_ms=0` items are released at the end of the event-loop turn, or earlier once there are enough for a
+    run. Otherwise the batcher waits up to `max_wait_ms` from the first item for the batch to fill.
 
     `run` gets 1 … `max_batch_size` items and must return as many outputs in the same order. While one batch runs it is
     called for a second, so that it can make that one ready: but only once that batch is full, since one that is not
@@ -68,13 +67,13 @@ class Batcher(Generic[In, Out]):
         self.max_batch_size = max_batch_size
         self._max_wait_s = max_wait_ms / 1000
         self._on_death = on_death
-        self._observer: BatchObserver = observer or _Nobody()
+        self._observer: BatchObserver = observer or _NullObserver()
         self._clock = clock
         self._queue: BatchQueue[In, Out] = BatchQueue(max_queue_size)
         self._change = asyncio.Event()
         self._runs: BatchRuns[In, Out] = BatchRuns(run, observer=self._observer, on_end=self._change.set, clock=clock)
         self._max_running = 1 if max_batch_size == 1 else 2
-        self._worth_a_run = min(max_batch_size, max(_WORTH_A_RUN, max_batch_size // _SHARE_WORTH_A_RUN))
+        self._worth_a_run = min(max_batch_size, max(_WORTH_A_RUN, max_batch_size // _WORTH_A_RUN_DIVISOR))
         self._idle = asyncio.Event()
         self._context = copy_context()  # of no request
         self._loop_task: asyncio.Task[None] | None = None
@@ -105,13 +104,14 @@ class Batcher(Generic[In, Out]):
     def expected_s(self, count: int = 1) -> float:
         """How long until `count` items that came now would be answered, if runs take as long as lately.
 
-        Those that wait come into batches as full as can be, so it will seldom be sooner. 0 while nothing runs, so that
-        one slow run, long ago, cannot keep everyone out for ever.
+        Those that wait come into batches as full as can be, so it will seldom be sooner. What there is only room kept
+        for does not count: it comes behind what is ready first, and may never come. 0 while nothing runs, so that one
+        slow run, long ago, cannot keep everyone out for ever.
         """
         if not self._runs:
             return 0.0
-        waiting = len(self._queue) + self._queue.reserved + count
-        return (len(self._runs) + math.ceil(waiting / self.max_batch_size)) * self._runs.typical_s
+        batches = math.ceil((len(self._queue) + count) / self.max_batch_size)
+        return (len(self._runs) + batches) * self._runs.typical_s
 
     def start(self) -> None:
         """Start forming batches. Needs a running event loop."""
@@ -119,23 +119,23 @@ class Batcher(Generic[In, Out]):
         self._loop_task.add_done_callback(self._on_loop_end)
 
     def check_room(self, count: int = 1, *, within_s: float = math.inf) -> None:
-        """Say whether `count` more items would be taken now, and answered in good time before `within_s` are over.
+        """Raise unless `count` more items would be accepted and answered in time, that is within `within_s`.
 
-        Whoever would wait in vain is so told at once, and makes no one else wait.
+        A request that would wait in vain is refused at once, and makes no other wait.
 
         Raises:
             UnavailableError: not started, closing, or dead.
-            OverloadedError: the queue has no room for them, or is longer than they have time.
+            OverloadedError: the queue has no room for them, or they would wait too long in it.
         """
         self._check_health()
         self._queue.check_room(count)
-        if (expected_s := self.expected_s(count)) > within_s * _SHARE_TO_WAIT:
+        if (expected_s := self.expected_s(count)) > within_s * WAIT_SHARE:
             raise OverloadedError(
                 f"Too many pictures are waiting for this model: an answer would take about {expected_s:.1f} s, and"
                 f" {within_s:.1f} s are left for it, which is too close. Try again in a moment."
             )
 
-    def reserve(self, count: int, *, within_s: float = math.inf) -> Places:
+    def reserve(self, count: int, *, within_s: float = math.inf) -> Reservation:
         """Keep room for `count` items until they are submitted or the returned context ends.
 
         What items cost to make ready is then never spent on those that the queue would refuse.
@@ -152,11 +152,11 @@ class Batcher(Generic[In, Out]):
         return answer
 
     async def submit_many(
-        self, items: Sequence[In], *, timeout_s: float, places: Places | None = None
+        self, items: Sequence[In], *, timeout_s: float, reservation: Reservation | None = None
     ) -> list[Answer[Out]]:
         """Queue all `items` or none, and wait for their answers, which come in the order of the items.
 
-        `places` is the room that was kept for them; with it there is room. A caller that is cancelled takes its items
+        `reservation` is the room that was kept for them, if any. A caller that is cancelled takes its items
         with it: those not yet in a batch are never run, and neither are those whose time is over.
 
         Raises:
@@ -165,7 +165,7 @@ class Batcher(Generic[In, Out]):
             DeadlineExceededError: not all were answered within `timeout_s`.
             InferenceError: `run` failed on a batch that one of them was in, or whatever error `run` raised itself.
         """
-        kept = places.give_back() if places is not None else 0
+        kept = reservation.give_back() if reservation is not None else 0
         if len(items) > kept:
             self.check_room(len(items))
         self._check_health()

@@ -31,7 +31,7 @@ class BodyBudget:
         self._most_bytes = 0
 
     def count_unread(self, change: int) -> None:
-        """So many bytes more, or less, of answers that clients have not read."""
+        """Add `change` bytes (negative to release) of answers that clients have not read."""
         self._unread_bytes += change
         self.count(change)
 
@@ -41,7 +41,7 @@ class BodyBudget:
         return self.used_bytes - beyond_their_half + count <= self.max_bytes
 
     def count(self, change: int) -> None:
-        """So many bytes more, or less."""
+        """Add `change` bytes (negative to release) and update the peak."""
         self.used_bytes += change
         self._most_bytes = max(self._most_bytes, self.used_bytes)
 
@@ -121,8 +121,8 @@ def _too_large(max_bytes: int) -> BodyTooLargeError:
 async def gather(chunks: AsyncIterator[bytes]) -> bytes:
     """A body's chunks as one.
 
-    They are not kept until the last has come: among those of others they would leave holes in the heap that what is
-    made of them does not fit into, and all bodies together would take twice what they count for.
+    Appends each chunk to one buffer as it arrives. Keeping the chunks and joining them at the end would double the
+    memory and fragment the heap.
     """
     whole = BytesIO(await anext(chunks, b""))  # which hands out its own bytes in the end, and no copy
     whole.seek(0, SEEK_END)

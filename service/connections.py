@@ -18,14 +18,17 @@ if TYPE_CHECKING:  # a name of uvicorn's own
     from uvicorn._types import ASGI3Application
 
 MAX_HEAD_BYTES = 65_536
-"""Of one request's line and headers; twice what the edge takes. What comes in the same read may exceed it. As much may
-come inside of a chunked body that is no body: trailers, and what stands beside a chunk's length."""
+"""Limit for a request line with its headers, twice the edge's.
+
+It is checked after each read, so the last read may overshoot. The same limit applies to bytes in a chunked body that
+are not content (trailers, chunk extensions).
+"""
 MAX_HEAD_S = 20.0
 """Until a request's headers are whole, from the first byte after the answer before."""
 MAX_PIPELINED = 100
 """Requests that a client may send ahead of their answers."""
 _LEAST_READ_BYTES = 65_536  # of an answer, in each timeout; slower is as good as not at all
-_LEAST_READ_PART = 30  # of it, so that a large answer is not kept for hours
+_LEAST_READ_DIVISOR = 30  # a 30th of a large answer, so that it is not kept for hours
 _NO_HTTP = (
     b'{"type":"urn:sightline:problem:malformed-request","title":"The request cannot be parsed","status":400,'
     b'"detail":"This is not valid HTTP."}'
@@ -196,7 +199,7 @@ class Connection(HttpToolsProtocol):
             self._unread_timer = None
 
     def timeout_keep_alive_handler(self) -> None:
-        """To close would wait until all is read."""
+        """Abort if data is still unsent: a normal close would wait for the client to read it."""
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         super().timeout_keep_alive_handler()
@@ -204,7 +207,7 @@ class Connection(HttpToolsProtocol):
     def _watch_reader(self) -> None:
         unread = self.transport.get_write_buffer_size()
         if self._unread_timer is None and unread:
-            self._least_read = max(_LEAST_READ_BYTES, unread // _LEAST_READ_PART)
+            self._least_read = max(_LEAST_READ_BYTES, unread // _LEAST_READ_DIVISOR)
             self._unread_timer = self.loop.call_later(self.unread_answer_timeout_s, self._check_reader, unread)
 
     def _check_reader(self, unread_before: int) -> None:

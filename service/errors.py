@@ -1,7 +1,7 @@
 """Everything that can go wrong with a request or at start-up, by name.
 
-The modules below the HTTP layer raise these and know nothing of status codes; `app.py` holds the one table that
-turns each into an RFC 9457 problem. The message of an error is the `detail` a client reads: it says what was wrong
+The modules below the HTTP layer raise these and know nothing of status codes; `problems.py` holds the one table
+that turns each into an RFC 9457 problem. The message of an error is the `detail` a client reads: it says what was wrong
 with what they sent and what to do about it.
 """
 
@@ -63,7 +63,10 @@ class ModelNotFoundError(SightlineError):
 
 
 class OverloadedError(SightlineError):
-    """The queue is full. The client should come back after a moment."""
+    """Too much is waiting: the queue or the memory budget is full, or an answer would come too late.
+
+    The client should retry after a moment.
+    """
 
 
 class UnavailableError(SightlineError):

@@ -66,7 +66,10 @@ class Provenance(_Part):
 
 
 class Manifest(_Part):
-    """The metadata of one model file. See DESIGN in the README: the artifact is the contract."""
+    """The metadata of one model file.
+
+    Training writes it (`training/export.py`) and the service reads it; the file is all they share.
+    """
 
     schema_: int = Field(alias="schema", ge=1)
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")

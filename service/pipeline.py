@@ -16,7 +16,7 @@ from PIL import Image
 from starlette.requests import Request
 
 from service.admission import Admission, Admissions
-from service.batch_queue import Places
+from service.batch_queue import Reservation
 from service.batches import Answer
 from service.errors import DeadlineExceededError, InvalidRequestError
 from service.images import Prepared, decode
@@ -35,14 +35,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The pictures of a request that was let in; its model's queue has `places` for them, or for a portion.
+    """The pictures of a request that was let in; `reservation` is room in its model's queue for them, or for a portion.
 
     `uploads` is empty where pixels were sent instead of pictures.
     """
 
     admission: Admission
     uploads: list[Upload]
-    places: Places
+    reservation: Reservation
 
     @property
     def manifest(self) -> Manifest:
@@ -106,8 +106,8 @@ class Pipeline:
             uploads = await read_uploads(request.headers, admission.body, max_pictures=self.max_pictures)
             admission.body_arrived()
             timings.pictures = len(uploads)
-            with admission.reserve(len(uploads)) as places:
-                yield Job(admission, uploads, places)
+            with admission.reserve(len(uploads)) as reservation:
+                yield Job(admission, uploads, reservation)
 
     async def prepare(self, job: Job) -> list[Prepared]:
         """Decode and prepare every picture.
@@ -122,7 +122,7 @@ class Pipeline:
     async def infer(self, job: Job, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[Any]]:
         """The network's output for each picture; see `Engine.run` for what both are.
 
-        More of them than there are places for are submitted in portions, one after the other.
+        More of them than room is reserved for are submitted in portions, one after the other.
 
         Raises:
             SightlineError: see `Batcher.submit_many`.
@@ -130,13 +130,13 @@ class Pipeline:
         batcher, timings, life = job.admission.model.batcher, job.timings, job.admission.life
         timings.pictures = len(pictures)
         answers: list[Answer[NDArray[Any]]] = []
-        portion = job.places.count
+        portion = job.reservation.count
         try:
             for start in range(0, len(pictures), portion):
                 some = pictures[start : start + portion]
                 if start:
-                    job.places.renew(len(some))
-                answers += await batcher.submit_many(some, timeout_s=life.remaining_s, places=job.places)
+                    job.reservation.renew(len(some))
+                answers += await batcher.submit_many(some, timeout_s=life.remaining_s, reservation=job.reservation)
         except DeadlineExceededError:
             raise life.error from None  # at the same moment, and says what the limit was
         timings.stages_ms["queue"] = max(answer.queue_s for answer in answers) * 1000

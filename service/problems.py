@@ -55,7 +55,7 @@ def kind_of(error: Exception) -> ProblemKind:
 
 
 def kind_of_status(status_code: int) -> ProblemKind:
-    """Of what the framework refuses: no such path (404), or not with that method (405)."""
+    """The kind for the framework's own errors: 404 (no such path), 405 (method not allowed)."""
     status = HTTPStatus(status_code)
     return ProblemKind(status.value, status.phrase.lower().replace(" ", "-"), status.phrase)
 

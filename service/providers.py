@@ -228,7 +228,7 @@ def available_cores() -> int:
 
 
 def onnxruntime_version() -> str:
-    """Of the build that is installed."""
+    """Version of the installed onnxruntime."""
     version: str = ort.__version__
     return version
 

@@ -72,7 +72,7 @@ class Workers:
 
         Raises:
             UnavailableError: no call is taken any more.
-            OverloadedError: they would not.
+            OverloadedError: too many wait, or these would wait too long.
         """
         if not self.healthy:
             raise UnavailableError("The service is stopping, or its decoder failed. Try again in a moment.")
@@ -186,7 +186,7 @@ class Workers:
             _let_go(error)
             if not isinstance(error, Exception):
                 raise error  # meant for this thread, and no answer
-            # One that asyncio takes for a word of its own would never reach whoever waits.
+            # asyncio futures reject StopIteration; without this the caller would never wake up.
             call.future.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
         finally:
             self._running.pop(thread, None)

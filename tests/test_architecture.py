@@ -18,7 +18,7 @@ SERVICE: dict[str, set[str]] = {
     "batch_queue": {"batches", "errors"},
     "averages": set(),
     "batch_runs": {"averages", "batch_queue", "batches", "errors"},
-    "batching": {"batch_queue", "batch_runs", "batches", "errors"},
+    "batching": {"averages", "batch_queue", "batch_runs", "batches", "errors"},
     "in_flight": {"errors"},
     "heartbeat": set(),
     "timings": set(),

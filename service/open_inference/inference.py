@@ -61,11 +61,11 @@ async def _answer(pipeline: Pipeline, admission: Admission, asked: Asked) -> Seq
     timings, pixels = admission.timings, asked.images.pixels
     if pixels is not None:
         timings.pictures = len(pixels)
-        with admission.reserve_portion(len(pixels)) as places:
-            return await pipeline.infer(Job(admission, [], places), list(pixels))
+        with admission.reserve_portion(len(pixels)) as reservation:
+            return await pipeline.infer(Job(admission, [], reservation), list(pixels))
     uploads = [Upload(None, picture) for picture in asked.images.pictures]
     timings.pictures = len(uploads)
-    with admission.reserve(len(uploads)) as places:
-        job = Job(admission, uploads, places)
+    with admission.reserve(len(uploads)) as reservation:
+        job = Job(admission, uploads, reservation)
         prepared = await pipeline.prepare(job)
         return await pipeline.infer(job, [each.pixels for each in prepared])

@@ -294,13 +294,13 @@ async def test_who_could_not_be_answered_in_time_is_told_at_once() -> None:
         await yield_to_others()
         # A batch runs and a full one is handed over; then comes that of the one that waits, with room for one more.
         assert [batcher.expected_s(count) for count in (1, 2, 4)] == pytest.approx([3, 4, 5])
-        within_s = 3.1 / 0.7  # seven tenths of it may be spent on waiting and the run
-        with batcher.reserve(1, within_s=within_s):
-            with pytest.raises(OverloadedError, match=r"about 4\.0 s, and 4\.4 s are left for it"):
-                batcher.reserve(1, within_s=within_s)
-            with pytest.raises(OverloadedError):
-                batcher.check_room(within_s=within_s)
-            batcher.check_room()
+        with batcher.reserve(1):  # what is only kept room for does not count
+            assert batcher.expected_s() == pytest.approx(3)
+        within_s = 3.9 / 0.7  # seven tenths of it may be spent on waiting and the run
+        batcher.check_room(within_s=within_s)
+        with pytest.raises(OverloadedError, match=r"about 4\.0 s, and 5\.6 s are left for it"):
+            batcher.reserve(2, within_s=within_s)
+        batcher.check_room(2)
         engine.gate.set()
         await asyncio.gather(blocker, full, waiting)
 
@@ -330,12 +330,12 @@ async def test_room_is_kept_for_what_is_being_made_ready() -> None:
     engine = FakeEngine()
     async with batching(engine, max_batch_size=10) as batcher:
         blocker = await block(engine, batcher)
-        with batcher.reserve(5) as places, batcher.reserve(3):
+        with batcher.reserve(5) as reservation, batcher.reserve(3):
             with pytest.raises(OverloadedError):
                 batcher.reserve(1)
             with pytest.raises(OverloadedError):
                 await batcher.submit(0, timeout_s=LONG_S)
-            kept = asyncio.create_task(batcher.submit_many([1, 2, 3], timeout_s=LONG_S, places=places))
+            kept = asyncio.create_task(batcher.submit_many([1, 2, 3], timeout_s=LONG_S, reservation=reservation))
             await yield_to_others()
             assert (batcher.queue_size, batcher.reserved) == (3, 3)
         assert batcher.reserved == 0
@@ -354,16 +354,16 @@ async def test_who_was_let_in_goes_on_in_a_full_queue() -> None:
         await yield_to_others()
         assert first.give_back() == 2
         assert first.give_back() == 0
-        with batcher.reserve(2) as places:
-            places.renew(3)
+        with batcher.reserve(2) as reservation:
+            reservation.renew(3)
             assert batcher.reserved == 3, "one more than there is room for"
-            going_on = asyncio.create_task(batcher.submit_many([7, 8, 9], timeout_s=LONG_S, places=places))
+            going_on = asyncio.create_task(batcher.submit_many([7, 8, 9], timeout_s=LONG_S, reservation=reservation))
             await yield_to_others()
             assert (batcher.queue_size, batcher.reserved) == (9, 0)
             with pytest.raises(OverloadedError):
                 batcher.check_room()
             with pytest.raises(OverloadedError):  # more than the places were for
-                await batcher.submit_many([1], timeout_s=LONG_S, places=places)
+                await batcher.submit_many([1], timeout_s=LONG_S, reservation=reservation)
         engine.gate.set()
         assert [answer.output for answer in await going_on] == [14, 16, 18]
         await asyncio.gather(blocker, others)

@@ -172,6 +172,14 @@ async def test_a_client_cannot_ask_for_a_longer_one(serve: Serve) -> None:
         assert b"within 0.05 s." in late.body
 
 
+async def test_a_deadline_with_zeros_before_it(serve: Serve) -> None:
+    async with serve() as service:
+        asked = await Exchange(service.app, headers={"x-request-timeout-ms": "0" * 20 + "9000"}).play(
+            whole(grey_png(50))
+        )
+        assert asked.status == 200
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "", "٣", "1 000", "0" * 40])
 async def test_a_deadline_that_is_no_number(serve: Serve, value: str) -> None:
     async with serve() as service:
