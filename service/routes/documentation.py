@@ -23,8 +23,8 @@ Every error is `{problems.MEDIA_TYPE}` (RFC 9457). Its `type` never changes: `{p
 {problems.as_table()}
 A path at which there is nothing answers 404 `not-found`, a method that a path does not take 405 `method-not-allowed`
 with `Allow`. 503 `overloaded` means that too much is waiting: the queue or the memory budget is full, or an answer
-would come too late; `Retry-After` says when to try again. 499 is not sent to anyone: it stands in the log and in the metrics
-where a client left before its answer.
+would come too late; `Retry-After` says when to try again. 499 is not sent to anyone: it stands in the log and in the
+metrics where a client left before its answer.
 """
 TAGS = [
     {"name": "pictures", "description": "Send pictures, get labels or masks."},
