@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from service.averages import MovingAverage
 from service.batch_queue import Entry, fail
 from service.batches import Answer, BatchObserver
 from service.errors import InferenceError, SightlineError, UnavailableError
@@ -14,6 +13,7 @@ from service.errors import InferenceError, SightlineError, UnavailableError
 In = TypeVar("In")
 Out = TypeVar("Out")
 
+_LATEST_RUN = 0.3  # its weight in the moving average of how long runs take
 STOPPED = "The service stopped before this was answered."
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,8 @@ class _Batch(Generic[In, Out]):
 class BatchRuns(Generic[In, Out]):
     """The batches that were handed to `run` and are not answered yet. For `run` and `clock` see `Batcher`.
 
-    `lost` is the error by which `run` said that it will never answer again.
+    `lost` is the error by which `run` said that it will never answer again. `typical_s` is how long runs took lately, an
+    exponential moving average; 0 before the first has ended.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class BatchRuns(Generic[In, Out]):
         self._clock = clock
         self._running: dict[asyncio.Future[Sequence[Out]], _Batch[In, Out]] = {}
         self._last_end = 0.0
-        self._typical_s = MovingAverage()
+        self.typical_s = 0.0
 
     def __len__(self) -> int:
         return len(self._running)
@@ -55,11 +56,6 @@ class BatchRuns(Generic[In, Out]):
     def still_running(self) -> int:
         """How many have not ended yet, as far as `run` says; the event loop may be told of an end later."""
         return sum(_ended_at(future) is None for future in self._running)
-
-    @property
-    def typical_s(self) -> float:
-        """How long a run took lately; 0 before the first has ended."""
-        return self._typical_s.value
 
     def start(self, entries: list[Entry[In, Out]]) -> None:
         """Hand a batch to `run`, and answer its entries when that has ended."""
@@ -90,7 +86,7 @@ class BatchRuns(Generic[In, Out]):
             fail(batch.entries, error)
             return
         run_s = ended_at - started_at
-        self._typical_s.add(run_s)
+        self.typical_s += (run_s - self.typical_s) * (_LATEST_RUN if self.typical_s else 1)
         self._observer.ran(run_s)
         for entry, output in zip(batch.entries, outputs, strict=True):
             if not entry.future.done():

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from typing import Generic, TypeVar
 
-from service.averages import WAIT_SHARE
 from service.batch_queue import BatchQueue, Entry, Reservation, expire
 from service.batch_runs import STOPPED, BatchRuns
 from service.batches import Answer, BatchObserver, ReleaseReason
@@ -23,6 +22,8 @@ Out = TypeVar("Out")
 # Start a run early once this many items wait. With fewer, wait until the end of the event loop's turn, because more may
 # be decoded in it. For large batches it is a full batch divided by the second.
 _WORTH_A_RUN, _WORTH_A_RUN_DIVISOR = 8, 4
+# Of the time left for an answer: some runs take longer than expected, and what comes after them takes time, too.
+_WAIT_SHARE = 0.7
 logger = logging.getLogger(__name__)
 
 
@@ -129,7 +130,7 @@ class Batcher(Generic[In, Out]):
         """
         self._check_health()
         self._queue.check_room(count)
-        if (expected_s := self.expected_s(count)) > within_s * WAIT_SHARE:
+        if (expected_s := self.expected_s(count)) > within_s * _WAIT_SHARE:
             raise OverloadedError(
                 f"Too many pictures are waiting for this model: an answer would take about {expected_s:.1f} s, and"
                 f" {within_s:.1f} s are left for it, which is too close. Try again in a moment."

@@ -72,7 +72,7 @@ class Workers:
 
         Raises:
             UnavailableError: no call is taken any more.
-            OverloadedError: too many wait, or these would wait too long.
+            OverloadedError: too many wait.
         """
         if not self.healthy:
             raise UnavailableError("The service is stopping, or its decoder failed. Try again in a moment.")

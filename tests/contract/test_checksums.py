@@ -142,3 +142,13 @@ def test_the_script_writes_what_is_read(tmp_path: Path, folder: Path) -> None:
     output = subprocess.run([script], capture_output=True, text=True, check=True).stdout
     assert len(re.findall(r"^[0-9a-f]{64}  \S+\.(?:onnx|bin)$", output, re.MULTILINE)) == len(output.splitlines()) == 6
     assert len(find_models(folder)) == 3
+
+
+def test_the_script_where_there_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "models").mkdir()
+    script = shutil.copy(ROOT / "scripts" / "checksum-models", tmp_path / "scripts")
+    done = subprocess.run([script], capture_output=True, text=True, check=False, stdin=subprocess.PIPE, timeout=30)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there are no models in" in done.stderr
+    assert not (tmp_path / "models" / FILE_NAME).exists()
