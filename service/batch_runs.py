@@ -27,8 +27,8 @@ class _Batch(Generic[In, Out]):
 class BatchRuns(Generic[In, Out]):
     """The batches that were handed to `run` and are not answered yet. For `run` and `clock` see `Batcher`.
 
-    `lost` is the error by which `run` said that it will never answer again. `typical_s` is how long runs took lately, an
-    exponential moving average; 0 before the first has ended.
+    `lost` is the error by which `run` said that it will never answer again. `typical_s` is how long runs took lately,
+    an exponential moving average; 0 before the first has ended.
     """
 
     def __init__(
