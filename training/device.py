@@ -4,16 +4,32 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
+from torch import channels_last, contiguous_format
+from torch import memory_format as MemoryFormat
 
 from training.errors import TrainingError
+from training.tasks import Recipe
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device and whether its convolutions run in bfloat16 under autocast."""
+    """A device, whether its convolutions run in bfloat16 under autocast, and how pictures lie in its memory.
+
+    Attributes:
+        torch: the device.
+        bfloat16: whether to multiply in bfloat16.
+        memory_format: of pictures and weights; the numbers are the same either way.
+    """
 
     torch: torch.device
     bfloat16: bool
+    memory_format: MemoryFormat = channels_last
+
+    def suited_to(self, recipe: Recipe) -> "Device":
+        """The same with what `recipe` asks for: bfloat16 where there is any, and the faster memory format."""
+        bfloat16 = self.bfloat16 and recipe.bfloat16
+        contiguous = self.torch.type == "cpu" and not bfloat16 and not recipe.channels_last_in_float32
+        return Device(self.torch, bfloat16, contiguous_format if contiguous else self.memory_format)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which forward passes run."""

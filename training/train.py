@@ -68,7 +68,8 @@ def train(
     task = replace(task, recipe=recipe)
     torch.manual_seed(seed)
     model = task.build().to(device.torch)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # the stub lacks it
+    device = device.suited_to(recipe)
+    model.to(memory_format=device.memory_format)  # type: ignore[call-overload] # the stub lacks it
     optimizer = _optimizer(model, task.recipe)
     if initial is not None:
         model.load_state_dict(initial.model)
@@ -85,7 +86,6 @@ def train(
         averaged.n_averaged.fill_(state.epoch * _steps(recipe, training))
     if compiled:
         model.compile()
-    device = replace(device, bfloat16=device.bfloat16 and recipe.bfloat16)
     training, validation = training.to(device.torch), validation.to(device.torch) if validation else None
     weights = task.class_weights(training).to(device.torch) if task.class_weights else None
 
@@ -160,7 +160,7 @@ def train_one_epoch(
             group["lr"] = recipe.learning_rate * recipe.schedule((epoch + step / steps) / epochs)
         images, targets = augmentation(pictures.float() / 255, labels, generator)
         with device.autocast():
-            logits = model(images.contiguous(memory_format=torch.channels_last))
+            logits = model(images.contiguous(memory_format=device.memory_format))
         loss = task.loss(logits, targets, weights)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -206,7 +206,7 @@ def refresh_batch_norm(model: nn.Module, data: LabelledImages, device: Device, b
     batches = data.batches(batch_size, torch.Generator().manual_seed(0))
     for images, _ in islice(batches, _REFRESH_BATCHES):
         with device.autocast():
-            model((images.float() / 255).contiguous(memory_format=torch.channels_last))
+            model((images.float() / 255).contiguous(memory_format=device.memory_format))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
 
@@ -219,7 +219,7 @@ def validate(task: Task, model: nn.Module, data: LabelledImages, device: Device)
     matrix = np.zeros((classes, classes), np.int64)
     for images, targets in data.batches(256 if task.kind == "classification" else 4):
         with device.autocast():
-            logits = model((images.float() / 255).contiguous(memory_format=torch.channels_last))
+            logits = model((images.float() / 255).contiguous(memory_format=device.memory_format))
         matrix += confusion_matrix(targets.cpu().numpy(), logits.argmax(1).cpu().numpy(), classes)
     if task.kind == "segmentation":
         return segmentation_scores(matrix).mean_iou

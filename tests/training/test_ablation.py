@@ -10,9 +10,11 @@ import torch
 
 from tests.training.test_training import TINY_STREETS
 from training.ablation import rows, trials
+from training.ablation.half_size import half_size, halve
 from training.ablation.rows import CHAPTER, PARTS, Row, digits_rows, streets_rows
 from training.ablation.tables import table
-from training.ablation.trials import read_trials, run, trial_folder
+from training.ablation.trials import Shortening, read_trials, run, trial_folder
+from training.data.labelled import LabelledImages
 from training.device import Device
 from training.errors import TrainingError
 from training.models.deep_cnn import DeepCNN
@@ -42,7 +44,7 @@ def test_every_row_trains(row: Row) -> None:
 
 def test_rows_have_names_of_their_own() -> None:
     for each in (digits_rows(), streets_rows()):
-        assert len({trial_folder(Path(), row.name, "0", 1, None) for row in each}) == len(each)
+        assert len({trial_folder(Path(), row.name, "0", Shortening(1)) for row in each}) == len(each)
 
 
 def test_the_first_row_is_the_chapters_training() -> None:
@@ -60,12 +62,13 @@ def test_trials_are_run_once_and_tabled(mnist: Path, tmp_path: Path, monkeypatch
     monkeypatch.setitem(rows.ROWS, "digits", lambda: [Row("quick", quick), Row("never", DIGITS)])
     monkeypatch.setitem(rows.PARTS, "digits", ("0", "1"))
     out = tmp_path / "out"
-    run("digits", mnist, out, CPU, only=["qu"], epochs=2, pictures=40)
+    run("digits", mnist, out, CPU, only=["qu"], shortening=Shortening(2, 40))
     lines = read_trials(out)
     expected_lines = [("quick", "0", 2, 40), ("quick", "1", 2, 40)]
     assert [(line["row"], line["part"], line["epochs"], line["pictures"]) for line in lines] == expected_lines
     labels = DIGITS.load(mnist, "test").targets.numpy()
-    answers = [np.load(trial_folder(out, "quick", part, 2, 40) / "probabilities.npy") for part in ("0", "1")]
+    folders = [trial_folder(out, "quick", part, Shortening(2, 40)) for part in ("0", "1")]
+    answers = [np.load(folder / "probabilities.npy") for folder in folders]
     assert not np.array_equal(*answers)
     for line, answer in zip(lines, answers, strict=True):
         assert line["value"] == pytest.approx((answer.argmax(1) == labels).mean())
@@ -76,27 +79,26 @@ def test_trials_are_run_once_and_tabled(mnist: Path, tmp_path: Path, monkeypatch
 
     with monkeypatch.context() as patched:
         patched.setattr(trials, "run_trial", lambda *_, **__: pytest.fail("a trial that is done was run again"))
-        run("digits", mnist, out, CPU, only=["quick"], epochs=2, pictures=40)
+        run("digits", mnist, out, CPU, only=["quick"], shortening=Shortening(2, 40))
     assert read_trials(out) == lines
 
-    run("digits", mnist, out, CPU, only=["quick"], epochs=1, pictures=40)
+    run("digits", mnist, out, CPU, only=["quick"], shortening=Shortening(1, 40))
     assert [line["epochs"] for line in read_trials(out)] == [2, 2, 1, 1]
-    with pytest.raises(TrainingError, match="trials of 'quick' with different epochs or pictures"):
+    with pytest.raises(TrainingError, match="trials of 'quick' of different epochs, pictures or sizes"):
         table("digits", out, mnist)
 
 
 def test_the_table_of_held_out_sequences(tmp_path: Path) -> None:
     assert PARTS["streets"] == ("0001TP", "0006R0", "0016E5")
     results = [("ours", "0001TP", 0.5), ("ours", "0006R0", 0.6), ("ours", "0016E5", 0.4), ("half", "0006R0", 0.3)]
-    (tmp_path / "trials.jsonl").write_text(
-        "".join(
-            json.dumps({"row": row, "part": part, "epochs": 9, "value": value, "parameters": 2_500_000}) + "\n"
-            for row, part, value in results
-        )
-    )
+    lines = [
+        {"row": row, "part": part, "epochs": 9, "value": value, "validation": value + 0.1, "parameters": 2_500_000}
+        for row, part, value in results
+    ]
+    (tmp_path / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert table("streets", tmp_path, tmp_path).splitlines()[2:] == [
-        "| ours | 2.50 M | 50.0% | 60.0% | 40.0% | 50.0% |",
-        "| half | 2.50 M | – | 30.0% | – | – |",
+        "| ours | 2.50 M | 50.0% | 60.0% | 40.0% | 50.0% | 65.0% |",
+        "| half | 2.50 M | – | 30.0% | – | – | 40.0% |",
     ]
 
 
@@ -109,10 +111,11 @@ def test_a_held_out_sequence_is_scored(camvid: Path, tmp_path: Path, monkeypatch
 
     monkeypatch.setitem(rows.ROWS, "streets", lambda: [Row("tiny", replace(TINY_STREETS, hold_out=hold_out))])  # type: ignore[arg-type]
     monkeypatch.setitem(rows.PARTS, "streets", ("0006R0",))
-    run("streets", camvid, tmp_path / "out", CPU, epochs=1)
+    run("streets", camvid, tmp_path / "out", CPU, shortening=Shortening(1, half_size=True))
     (line,) = read_trials(tmp_path / "out")
     assert seen["part"] == "0006R0"
     assert len(line["iou"]) == 11
+    assert line["half_size"]
     assert 0 <= line["value"] <= 1
 
 
@@ -121,3 +124,24 @@ def test_unknown_names_are_explained(tmp_path: Path) -> None:
         run("cats", tmp_path, tmp_path, CPU)
     with pytest.raises(TrainingError, match=r"no row of digits begins with 'SGDD'; there are: the chapter's training;"):
         run("digits", tmp_path, tmp_path, CPU, only=["SGDD"])
+    with pytest.raises(TrainingError, match="digits has no 7; there are 0, 1, 2, 3, 4"):
+        run("digits", tmp_path, tmp_path, CPU, parts=["7", "1"])
+
+
+def test_halved_scenes_keep_every_second_label_and_are_padded_with_ignored_ones() -> None:
+    images = torch.arange(2 * 12 * 16 * 3, dtype=torch.uint8).reshape(2, 12, 16, 3)
+    targets = torch.randint(0, 11, (2, 12, 16), dtype=torch.uint8)
+    halved = halve(LabelledImages(images, targets, "made"), ignored_label=11)
+    assert halved.images.shape == (2, 8, 8, 3)
+    assert torch.equal(halved.targets[:, :6], targets[:, ::2, ::2])
+    assert (halved.targets[:, 6:] == 11).all()
+    window = images[1, 4:6, 10:12, 2].float()
+    assert halved.images[1, 2, 5, 2] == window.mean().round()
+    assert torch.equal(halved.images[:, 6], halved.images[:, 5])
+
+
+def test_half_size_halves_crops_and_is_for_street_scenes() -> None:
+    crops = [stage.augmentation.crop for stage in half_size(STREETS).recipe.stages]  # type: ignore[attr-defined]
+    assert crops == [(96, 120), (128, 160)]
+    with pytest.raises(TrainingError, match="only street scenes can be trained at half their size, not 'digits'"):
+        half_size(DIGITS)

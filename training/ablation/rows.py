@@ -24,6 +24,9 @@ class Row:
 # Of a row's trials: seeds of `digits`, held-out sequences of `streets`.
 PARTS: dict[str, tuple[str, ...]] = {"digits": ("0", "1", "2", "3", "4"), "streets": ("0001TP", "0006R0", "0016E5")}
 
+# The drive that CamVid's validation frames were taken from, as were many of the training frames.
+VALIDATION_SEQUENCE = "0016E5"
+
 
 def _as_they_are(images: torch.Tensor, targets: torch.Tensor, _: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     return images, targets

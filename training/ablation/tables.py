@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from training.ablation.rows import PARTS
-from training.ablation.trials import read_trials, trial_folder
+from training.ablation.rows import PARTS, VALIDATION_SEQUENCE
+from training.ablation.trials import Shortening, read_trials, trial_folder
 from training.errors import TrainingError
 from training.tasks import DIGITS
 
@@ -15,7 +15,7 @@ def table(name: str, out: Path, data: Path) -> str:
     """The table of the ablation `name` in the folder `out`; those of `digits` need the test labels in `data`.
 
     Raises:
-        TrainingError: a row holds trials of different epochs or numbers of pictures, which must not be averaged.
+        TrainingError: a row holds trials of different epochs, numbers of pictures or sizes, which must not be averaged.
     """
     return digits_table(out, data) if name == "digits" else streets_table(out)
 
@@ -35,17 +35,23 @@ def digits_table(out: Path, data: Path) -> str:
 
 
 def streets_table(out: Path) -> str:
-    """Markdown: mean IoU of each row on each held-out sequence, and their mean."""
+    """Markdown: mean IoU of each row on each held-out sequence, their mean, and that on the validation frames.
+
+    The latter is of the networks that trained on the validation frames' own drive, 0016E5, and shows by how much those
+    frames flatter.
+    """
     parts = PARTS["streets"]
     lines = [
-        "| network and training | parameters | " + " | ".join(parts) + " | mean |",
-        "|---|---|" + "---|" * (len(parts) + 1),
+        "| network and training | parameters | " + " | ".join(parts) + " | mean | validation |",
+        "|---|---|" + "---|" * (len(parts) + 2),
     ]
     for name, trials in _by_row(out).items():
         values = {trial["part"]: trial["value"] for trial in trials}
+        validation = [trial["validation"] for trial in trials if trial["part"] != VALIDATION_SEQUENCE]
         cells = [f"{values[part]:.1%}" if part in values else "–" for part in parts]
-        mean = f"{np.mean(list(values.values())):.1%}" if len(values) == len(parts) else "–"
-        lines.append(f"| {name} | {trials[0]['parameters'] / 1e6:.2f} M | " + " | ".join([*cells, mean]) + " |")
+        cells.append(f"{np.mean(list(values.values())):.1%}" if len(values) == len(parts) else "–")
+        cells.append(f"{np.mean(validation):.1%}" if validation else "–")
+        lines.append(f"| {name} | {trials[0]['parameters'] / 1e6:.2f} M | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -54,13 +60,13 @@ def _by_row(out: Path) -> dict[str, list[dict[str, Any]]]:
     for trial in read_trials(out):
         rows.setdefault(trial["row"], []).append(trial)
     for name, trials in rows.items():
-        if len({(trial["epochs"], trial.get("pictures")) for trial in trials}) > 1:
+        if len({Shortening.of(trial) for trial in trials}) > 1:
             raise TrainingError(
-                f"{out / 'trials.jsonl'} has trials of {name!r} with different epochs or pictures: take away lines of "
-                "those not meant, or give each ablation a folder of its own with --out"
+                f"{out / 'trials.jsonl'} has trials of {name!r} of different epochs, pictures or sizes: take away "
+                "lines of those not meant, or give each ablation a folder of its own with --out"
             )
     return rows
 
 
 def _folder(out: Path, trial: dict[str, Any]) -> Path:
-    return trial_folder(out, trial["row"], trial["part"], trial["epochs"], trial.get("pictures"))
+    return trial_folder(out, trial["row"], trial["part"], Shortening.of(trial))

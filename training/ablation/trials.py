@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from training.ablation.half_size import half_size
 from training.ablation.rows import PARTS, ROWS, Row
 from training.data.labelled import LabelledImages
 from training.device import Device
@@ -20,6 +22,29 @@ from training.tasks import Task
 from training.train import train
 
 
+@dataclass(frozen=True)
+class Shortening:
+    """What makes trials cheaper than the recipe. Trials of different ones are never averaged or taken for each other.
+
+    Attributes:
+        epochs: instead of the recipe's.
+        pictures: of the training split, the first so many, instead of all.
+        half_size: street scenes at half their height and width.
+    """
+
+    epochs: int | None = None
+    pictures: int | None = None
+    half_size: bool = False
+
+    @classmethod
+    def of(cls, line: dict[str, Any]) -> "Shortening":
+        """That of a line of results."""
+        return cls(line["epochs"], line.get("pictures"), line.get("half_size", False))
+
+
+WHOLE = Shortening()
+
+
 def run(
     name: str,
     data: Path,
@@ -27,10 +52,10 @@ def run(
     device: Device,
     *,
     only: Sequence[str] = (),
-    epochs: int | None = None,
-    pictures: int | None = None,
+    parts: Sequence[str] = (),
+    shortening: Shortening = WHOLE,
 ) -> None:
-    """Run the trials of `name` that are not done yet with these `epochs` and `pictures`, row by row.
+    """Run the trials of `name` that are not done yet with this `shortening`, row by row.
 
     Args:
         name: `digits` or `streets`.
@@ -38,11 +63,11 @@ def run(
         out: where `trials.jsonl` and the trainings go.
         device: where to train.
         only: names of rows, or beginnings of them; all when empty.
-        epochs: of every trial, instead of its recipe's.
-        pictures: of the training split, the first so many, instead of all.
+        parts: seeds of `digits`, held-out sequences of `streets`; all when empty.
+        shortening: of every trial.
 
     Raises:
-        TrainingError: when there is no ablation, or no row, of that name.
+        TrainingError: when there is no ablation, row or part of that name, or it cannot be shortened so.
     """
     if name not in ROWS:
         raise TrainingError(f"there is no ablation of {name!r}; there are {', '.join(ROWS)}")
@@ -52,15 +77,16 @@ def run(
             f"no row of {name} begins with {' or '.join(map(repr, only))}; there are: "
             + "; ".join(row.name for row in ROWS[name]())
         )
-    done = {(line["row"], line["part"], line["epochs"], line.get("pictures")) for line in read_trials(out)}
+    if unknown := set(parts) - set(PARTS[name]):
+        raise TrainingError(f"{name} has no {', '.join(sorted(unknown))}; there are {', '.join(PARTS[name])}")
+    done = {(line["row"], line["part"], Shortening.of(line)) for line in read_trials(out)}
     for row in rows:
-        for part in PARTS[name]:
-            if (row.name, part, epochs or row.task.recipe.epochs, pictures) in done:
+        exactly = replace(shortening, epochs=shortening.epochs or row.task.recipe.epochs)
+        for part in parts or PARTS[name]:
+            if (row.name, part, exactly) in done:
                 continue
-            folder = trial_folder(out, row.name, part, epochs or row.task.recipe.epochs, pictures)
-            line, probabilities = run_trial(
-                row, part, data=data, folder=folder, device=device, epochs=epochs, pictures=pictures
-            )
+            folder = trial_folder(out, row.name, part, exactly)
+            line, probabilities = run_trial(row, part, data=data, folder=folder, device=device, shortening=exactly)
             if probabilities is not None:
                 np.save(folder / "probabilities.npy", probabilities)
             with (out / "trials.jsonl").open("a", encoding="utf-8") as trials:
@@ -80,8 +106,7 @@ def run_trial(
     data: Path,
     folder: Path,
     device: Device,
-    epochs: int | None = None,
-    pictures: int | None = None,
+    shortening: Shortening,
 ) -> tuple[dict[str, Any], NDArray[np.float32] | None]:
     """Train `row` once and score its final weights.
 
@@ -91,31 +116,33 @@ def run_trial(
         data: the folder of the data sets.
         folder: where the training goes on from, if it was interrupted.
         device: where to train.
-        epochs: instead of the recipe's.
-        pictures: of the training split, the first so many, instead of all.
+        shortening: how it is made cheaper.
 
     Returns:
         a line of results, and for a classifier the probabilities of the test digits, N×K.
     """
-    task = row.task
+    task = half_size(row.task) if shortening.half_size else row.task
     if task.hold_out is None:
         training, scored, seed = task.load(data, "train"), task.load(data, "test"), int(part)
     else:
         (training, scored), seed = task.hold_out(data, part), 0
-    training = training[:pictures]
+    training = training[: shortening.pictures]
     started = time.monotonic()
     resume = (folder / "last.pt").is_file()
-    final = train(task, training, None, folder, device, seed=seed, epochs=epochs, resume=resume)
+    final = train(task, training, None, folder, device, seed=seed, epochs=shortening.epochs, resume=resume)
+    seconds = round(time.monotonic() - started, 1)
     model = task.build()
     model.load_state_dict(final.model)
-    matrix, probabilities = score(task, model.to(device.torch), scored.to(device.torch))
-    line: dict[str, Any] = {"row": row.name, "part": part, "epochs": final.epochs, "pictures": pictures}
-    line["commit"] = final.commit
-    line["seconds"] = round(time.monotonic() - started, 1)
-    line["parameters"] = sum(p.numel() for p in model.parameters())
+    model.to(device.torch)
+    matrix, probabilities = score(task, model, scored.to(device.torch))
+    parameters = sum(p.numel() for p in model.parameters())
+    line: dict[str, Any] = {"row": row.name, "part": part, **asdict(shortening), "commit": final.commit}
+    line |= {"seconds": seconds, "parameters": parameters}
     if task.kind == "segmentation":
         scores = segmentation_scores(matrix)
         line |= {"value": scores.mean_iou, "iou": [round(float(value), 4) for value in scores.iou]}
+        validation, _ = score(task, model, task.load(data, "val").to(device.torch))
+        line["validation"] = segmentation_scores(validation).mean_iou
     else:
         line |= {"value": float(np.trace(matrix) / matrix.sum())}
     return line, probabilities
@@ -137,7 +164,8 @@ def score(
     return matrix, np.concatenate(probabilities) if probabilities else None
 
 
-def trial_folder(out: Path, row: str, part: str, epochs: int, pictures: int | None) -> Path:
-    """Where the training of one part of a row goes: one of other epochs or pictures does not go on from it."""
+def trial_folder(out: Path, row: str, part: str, shortening: Shortening) -> Path:
+    """Where the training of one part of a row goes: one that is shortened otherwise does not go on from it."""
     name = re.sub(r"[^a-z0-9]+", "-", row.lower()).strip("-")
-    return out / name / f"{part}-{epochs}-epochs{f'-{pictures}-pictures' if pictures else ''}"
+    pictures = f"-{shortening.pictures}-pictures" if shortening.pictures else ""
+    return out / name / f"{part}-{shortening.epochs}-epochs{pictures}{'-half-size' if shortening.half_size else ''}"
