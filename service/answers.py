@@ -2,7 +2,6 @@
 
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -12,19 +11,12 @@ from numpy.typing import NDArray
 from service.images import Prepared, class_shares, fit_labels, input_png, mask_png, overlay_png
 from service.manifest import Manifest
 from service.pipeline import Job, Pipeline
+from service.reply import JSON, Reply
 
 ClassifyOutput = Literal["json", "input"]
 SegmentOutput = Literal["json", "mask", "overlay"]
 
 _DECIMALS = 6  # of a probability or share; float32 has no more
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A body and its media type."""
-
-    body: bytes
-    media_type: str
 
 
 async def classify(pipeline: Pipeline, job: Job, *, top_k: int, output: ClassifyOutput) -> Reply:
@@ -98,4 +90,4 @@ def _description(labels: NDArray[np.uint8], manifest: Manifest) -> dict[str, Any
 
 def _json_reply(manifest: Manifest, results: Sequence[dict[str, Any]]) -> Reply:
     body = {"model": manifest.name, "version": manifest.version, "results": results}
-    return Reply(orjson.dumps(body), "application/json")
+    return Reply(orjson.dumps(body), JSON)

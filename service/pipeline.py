@@ -18,7 +18,7 @@ from starlette.requests import Request
 from service.admission import Admission, Admissions
 from service.batch_queue import Reservation
 from service.batches import Answer
-from service.errors import DeadlineExceededError, InvalidRequestError
+from service.errors import DeadlineExceededError, InvalidRequestError, UnavailableError
 from service.images import Prepared, decode
 from service.manifest import Manifest, Task
 from service.models import Models
@@ -79,6 +79,15 @@ class Pipeline:
     def ready(self) -> bool:
         """Whether pictures are answered. A full queue does not change that: saturated is not dead."""
         return self.models.healthy and self.admissions.accepting
+
+    def check_ready(self) -> None:
+        """Raise unless it is ready.
+
+        Raises:
+            UnavailableError: the service is stopping, or a model does not answer.
+        """
+        if not self.ready:
+            raise UnavailableError("The service is stopping, or one of its models cannot answer.")
 
     @property
     def max_pictures(self) -> int:

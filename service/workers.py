@@ -74,8 +74,7 @@ class Workers:
             UnavailableError: no call is taken any more.
             OverloadedError: too many wait.
         """
-        if not self.healthy:
-            raise UnavailableError("The service is stopping, or its decoder failed. Try again in a moment.")
+        self._check_healthy()
         if self._pending + count > self._max_pending:
             raise OverloadedError("Too many pictures are waiting to be decoded. Try again in a moment.")
 
@@ -127,9 +126,12 @@ class Workers:
                 )
                 return
 
-    def _submit(self, make: Callable[[], Any]) -> _Call:
+    def _check_healthy(self) -> None:
         if not self.healthy:
             raise UnavailableError("The service is stopping, or its decoder failed. Try again in a moment.")
+
+    def _submit(self, make: Callable[[], Any]) -> _Call:
+        self._check_healthy()
         future: Future[Any] = Future()
         with self._lock:
             self._pending += 1

@@ -20,7 +20,7 @@ from training.data.download import download_files
 from training.data.labelled import LabelledImages, Split
 from training.data.street_augmentation import StreetAugmentation
 from training.models.deep_cnn import DeepCNN, DeepCNNConfig
-from training.models.segnet import IGNORED_LABEL, SegNet, SegNetConfig
+from training.models.segnet import SegNet, SegNetConfig
 
 Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
@@ -243,7 +243,7 @@ STREETS = Task(
     # network's scores took its mean IoU on training frames from 65.8 to 68.9%. The Jaccard loss does the rest.
     class_weights=lambda data: tempered_class_weights(data, len(camvid.CLASSES), exponent=0.25),
     jaccard=0.5,
-    ignored_label=IGNORED_LABEL,
+    ignored_label=camvid.IGNORED_LABEL,
 )
 
 TASKS: Mapping[str, Task] = {task.name: task for task in (DIGITS, BOOK, STREETS)}

@@ -60,17 +60,13 @@ def train(
         CheckpointError: when there is nothing to resume, or it was begun with other settings.
     """
     epochs = epochs or task.recipe.epochs
-    recipe = task.recipe
-    if learning_rate is not None:
-        recipe = replace(recipe, learning_rate=learning_rate)
-    if initial is not None:
-        recipe = replace(recipe, stages=(replace(recipe.stages[-1], start=0.0),))
+    recipe = _adjusted(task.recipe, learning_rate, only_last_stage=initial is not None)
     task = replace(task, recipe=recipe)
     torch.manual_seed(seed)
     model = task.build().to(device.torch)
     device = device.suited_to(recipe)
     model.to(memory_format=device.memory_format)  # type: ignore[call-overload] # the stub lacks it
-    optimizer = _optimizer(model, task.recipe)
+    optimizer = _optimizer(model, recipe)
     if initial is not None:
         model.load_state_dict(initial.model)
     averaged = AveragedModel(model, multi_avg_fn=moving_average(recipe.averaging))
@@ -93,7 +89,6 @@ def train(
         started = time.monotonic()
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)  # so that a resumed run goes the same way
         torch.manual_seed(seed * 1_000_003 + epoch)  # dropout
-        augmentation = task.recipe.augmentation(epoch, epochs)
         loss = train_one_epoch(
             task,
             model,
@@ -101,7 +96,7 @@ def train(
             device,
             optimizer=optimizer,
             averaged=averaged,
-            augmentation=augmentation,
+            augmentation=recipe.augmentation(epoch, epochs),
             generator=generator,
             weights=weights,
             epoch=epoch,
@@ -121,10 +116,7 @@ def train(
         state.epoch, state.model = epoch + 1, averaged.module.state_dict()
         state.history.append(entry)
         state.optimizer, state.averaged_from = optimizer.state_dict(), model.state_dict()
-        if improved:
-            state.weights_only().save(run / "best.pt")
-        state.save(run / "last.pt")
-        (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in state.history), encoding="utf-8")
+        _write(state, run, improved=improved)
         tqdm.write(json.dumps(entry))
     return Checkpoint.load(run / "best.pt")
 
@@ -224,6 +216,20 @@ def validate(task: Task, model: nn.Module, data: LabelledImages, device: Device)
     if task.kind == "segmentation":
         return segmentation_scores(matrix).mean_iou
     return float(np.trace(matrix) / matrix.sum())
+
+
+def _adjusted(recipe: Recipe, learning_rate: float | None, *, only_last_stage: bool) -> Recipe:
+    if learning_rate is not None:
+        recipe = replace(recipe, learning_rate=learning_rate)
+    return replace(recipe, stages=(replace(recipe.stages[-1], start=0.0),)) if only_last_stage else recipe
+
+
+def _write(state: Checkpoint, run: Path, *, improved: bool) -> None:
+    """What a training leaves after an epoch; `last.pt` comes before the log, which is made of it."""
+    if improved:
+        state.weights_only().save(run / "best.pt")
+    state.save(run / "last.pt")
+    (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in state.history), encoding="utf-8")
 
 
 def _steps(recipe: Recipe, data: LabelledImages) -> int:

@@ -14,8 +14,9 @@ from service.errors import DeadlineExceededError
 from service.models import Model
 from service.open_inference.compression import inflated
 from service.open_inference.requests import Asked, header_length, read_request
-from service.open_inference.responses import Reply, write_reply
+from service.open_inference.responses import write_reply
 from service.pipeline import Job, Pipeline
+from service.reply import Reply
 from service.timings import Timings
 from service.uploads import Upload
 

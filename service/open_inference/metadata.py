@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from service.graph import INPUT_NAME, OUTPUT_NAMES
+from service.graph import INPUT_NAME, OUTPUT_NAMES, shapes
 from service.manifest import Manifest
 from service.models import Model
 from service.open_inference.responses import OUTPUT_DATATYPES
@@ -20,13 +20,12 @@ def describe_server() -> dict[str, Any]:
 
 def describe_model(manifest: Manifest) -> dict[str, Any]:
     """Inputs and outputs."""
-    size = manifest.input
-    answer = [len(manifest.classes)] if manifest.task == "classification" else [size.height, size.width]
+    picture, answer = shapes(manifest)
     return {
         "name": manifest.name,
         "versions": [manifest.version],
         "platform": PLATFORM,
-        "inputs": [{"name": INPUT_NAME, "datatype": "UINT8", "shape": [-1, size.height, size.width, size.channels]}],
+        "inputs": [{"name": INPUT_NAME, "datatype": "UINT8", "shape": [-1, *picture]}],
         "outputs": [
             {
                 "name": OUTPUT_NAMES[manifest.task],

@@ -1,7 +1,6 @@
 """The answer to an inference request: JSON, and the output in it or as bytes behind it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,17 +10,9 @@ from numpy.typing import NDArray
 from service.graph import OUTPUT_NAMES
 from service.manifest import Manifest, Task
 from service.open_inference.parameters import HEADER_LENGTH
+from service.reply import JSON, Reply
 
 OUTPUT_DATATYPES: dict[Task, str] = {"classification": "FP32", "segmentation": "UINT8"}
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A body, its media type, and the headers that it needs."""
-
-    body: bytes
-    media_type: str
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 def write_reply(outputs: Sequence[NDArray[Any]], manifest: Manifest, request_id: str | None, *, binary: bool) -> Reply:
@@ -40,7 +31,7 @@ def write_reply(outputs: Sequence[NDArray[Any]], manifest: Manifest, request_id:
         envelope = orjson.dumps(answer)
         return Reply(envelope + data, "application/octet-stream", {HEADER_LENGTH: str(len(envelope))})
     output["data"] = orjson.Fragment(b"[%b]" % b",".join(_numbers(outputs)))
-    return Reply(orjson.dumps(answer), "application/json")
+    return Reply(orjson.dumps(answer), JSON)
 
 
 def _numbers(outputs: Sequence[NDArray[Any]]) -> Iterator[bytes]:

@@ -6,8 +6,6 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from service.schemas import Problem
 
-Datatype = Literal["UINT8", "BYTES"]
-
 
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, protected_namespaces=())

@@ -2,9 +2,9 @@
 
 import asyncio
 
-import orjson
 from fastapi import APIRouter, Request, Response
 
+from service.reply import json_response
 from service.static_files import STRICT_POLICY, StaticFolder
 
 POLICY = STRICT_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
@@ -18,7 +18,7 @@ async def get_description(request: Request) -> Response:
     """The whole interface, for programs."""
     # In a thread: the first time it is made, which takes longer than others should wait.
     described = await asyncio.to_thread(request.app.openapi)
-    return Response(orjson.dumps(described), media_type="application/json")
+    return json_response(described)
 
 
 @router.api_route("/docs", methods=["GET", "HEAD"])

@@ -2,13 +2,13 @@
 
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Path, Request, Response
 
 from service.errors import KeyRequiredError, ModelNotFoundError, SightlineError, UnavailableError
 from service.open_inference import metadata, schemas
 from service.open_inference.inference import infer
 from service.open_inference.parameters import HEADER_LENGTH
+from service.reply import json_response
 from service.routes.direct import DirectRoute
 from service.routes.documentation import BINARY, INFERENCE, SEVEN, TIMED, TIMEOUT, json_example, problem_responses
 from service.routes.state import pipeline_of
@@ -106,7 +106,7 @@ _INFER_EXTRA: dict[str, Any] = {
 @router.get("/", include_in_schema=False)
 async def get_server(_: Request) -> Response:
     """Name, version and extensions of the protocol."""
-    return _json(metadata.describe_server())
+    return json_response(metadata.describe_server())
 
 
 @router.get(
@@ -117,7 +117,7 @@ async def get_server(_: Request) -> Response:
 )
 async def get_live(_: Request) -> Response:
     """Answer as long as the process answers anything."""
-    return _json({"live": True})
+    return json_response({"live": True})
 
 
 @router.get(
@@ -129,9 +129,8 @@ async def get_live(_: Request) -> Response:
 async def get_ready(request: Request) -> Response:
     """As /readyz."""
     pipeline = await pipeline_of(request)
-    if not pipeline.ready:
-        raise UnavailableError("The service is stopping, or one of its models cannot answer.")
-    return _json({"ready": True})
+    pipeline.check_ready()
+    return json_response({"ready": True})
 
 
 @router.post(
@@ -142,7 +141,7 @@ async def get_ready(request: Request) -> Response:
 )
 async def post_repository_index(request: Request) -> Response:
     """List every loaded model and whether it answers. A body is not needed, nor read."""
-    return _json(metadata.index_models(await pipeline_of(request)))
+    return json_response(metadata.index_models(await pipeline_of(request)))
 
 
 @router.get(
@@ -215,7 +214,7 @@ async def post_version_infer(request: Request, model_name: ModelName, model_vers
 
 async def _describe(request: Request, name: str, version: str | None = None) -> Response:
     pipeline = await pipeline_of(request)
-    return _json(metadata.describe_model(pipeline.models.named(name, version).manifest))
+    return json_response(metadata.describe_model(pipeline.models.named(name, version).manifest))
 
 
 async def _say_ready(request: Request, name: str, version: str | None = None) -> Response:
@@ -223,16 +222,10 @@ async def _say_ready(request: Request, name: str, version: str | None = None) ->
     model = pipeline.models.named(name, version)
     if not metadata.is_ready(pipeline, model):
         raise UnavailableError(f"The service is stopping, or {name!r} cannot answer.")
-    return _json({"name": name, "ready": True})
+    return json_response({"name": name, "ready": True})
 
 
 async def _infer(request: Request, name: str, version: str | None = None) -> Response:
     pipeline, timings = await pipeline_of(request), request.state.timings
     reply = await infer(pipeline, request, pipeline.models.named(name, version), timings)
-    return Response(
-        reply.body, media_type=reply.media_type, headers={**reply.headers, "Server-Timing": timings.header()}
-    )
-
-
-def _json(body: Any) -> Response:
-    return Response(orjson.dumps(body), media_type="application/json")
+    return reply.response(timings)

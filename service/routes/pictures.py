@@ -8,12 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.answers import ClassifyOutput, Reply, SegmentOutput, classify, segment
+from service.answers import ClassifyOutput, SegmentOutput, classify, segment
 from service.routes import documentation
 from service.routes.direct import DirectRoute
 from service.routes.state import pipeline_of
 from service.schemas import ClassifyAnswer, SegmentAnswer
-from service.timings import Timings
 from service.uploads import FIELD
 
 router = APIRouter(tags=["pictures"], route_class=DirectRoute)
@@ -132,7 +131,7 @@ async def post_classify(request: Request, query: Annotated[ClassifyQuery, Query(
     pipeline, timings = await pipeline_of(request), request.state.timings
     async with pipeline.receive(request, "classification", query.model, timings) as job:
         reply = await classify(pipeline, job, top_k=query.top_k, output=query.output)
-    return _response(reply, timings)
+    return reply.response(timings)
 
 
 @router.post(
@@ -155,8 +154,4 @@ async def post_segment(request: Request, query: Annotated[SegmentQuery, Query()]
     pipeline, timings = await pipeline_of(request), request.state.timings
     async with pipeline.receive(request, "segmentation", query.model, timings) as job:
         reply = await segment(pipeline, job, output=query.output)
-    return _response(reply, timings)
-
-
-def _response(reply: Reply, timings: Timings) -> Response:
-    return Response(reply.body, media_type=reply.media_type, headers={"Server-Timing": timings.header()})
+    return reply.response(timings)

@@ -1,11 +1,9 @@
 """`GET /models`, `/healthz` and `/readyz`."""
 
-from typing import Any
-
-import orjson
 from fastapi import APIRouter, Response
 
 from service.errors import UnavailableError
+from service.reply import json_response
 from service.routes.documentation import KEYED, json_example, problem_responses
 from service.routes.state import SharedPipeline
 from service.schemas import ModelsAnswer, State
@@ -60,7 +58,7 @@ _MODELS = {
 async def get_models(pipeline: SharedPipeline) -> Response:
     """List every loaded model: its manifest, and where and how it runs."""
     models = pipeline.models
-    return _json(
+    return json_response(
         {
             "models": [
                 {
@@ -87,7 +85,7 @@ async def get_models(pipeline: SharedPipeline) -> Response:
 )
 async def get_health() -> Response:
     """Answer as long as the process answers anything."""
-    return _json({"status": "alive"})
+    return json_response({"status": "alive"})
 
 
 @router.get(
@@ -101,10 +99,5 @@ async def get_health() -> Response:
 )
 async def get_readiness(pipeline: SharedPipeline) -> Response:
     """Answer 200 when every model is loaded, warmed and able to answer, and the service is not stopping."""
-    if not pipeline.ready:
-        raise UnavailableError("The service is stopping, or one of its models cannot answer.")
-    return _json({"status": "ready"})
-
-
-def _json(body: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(body), media_type="application/json")
+    pipeline.check_ready()
+    return json_response({"status": "ready"})

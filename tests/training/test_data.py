@@ -211,6 +211,15 @@ def test_pasted_objects_bring_their_labels() -> None:
     assert torch.equal(without._paste(images, labels, torch.Generator())[1], labels)
 
 
+@pytest.mark.parametrize("label", [11, 255])
+def test_beyond_the_picture_labels_are_the_ignored_one(label: int) -> None:
+    augment = StreetAugmentation(crop=(80, 96), scales=(1, 1), stretch=1, ignored_label=label)
+    _, targets = augment(torch.rand(2, 3, 40, 48), torch.full((2, 40, 48), 3), torch.Generator().manual_seed(0))
+    assert (targets[:, :40, :48] == 3).all()
+    assert (targets[:, 40:] == label).all()
+    assert (targets[:, :, 48:] == label).all()
+
+
 def test_street_colours_change_but_stay_in_range() -> None:
     images = torch.rand(4, 3, 40, 48)
     targets = torch.zeros(4, 40, 48, dtype=torch.int64)

@@ -20,9 +20,11 @@ from PIL import Image
 from training.data.download import RemoteArchive, download_archive
 from training.data.labelled import LabelledImages, Split
 from training.errors import DataError
-from training.models.segnet import IGNORED_LABEL
 
 HEIGHT, WIDTH = 360, 480
+
+# Of pixels that nobody labelled: neither trained on nor scored.
+IGNORED_LABEL = 11
 
 CLASSES: tuple[tuple[str, str], ...] = (
     # name, display colour: the tutorial's palette, in which CamVid is usually shown

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.models.segnet import IGNORED_LABEL
+from training.data.camvid import IGNORED_LABEL
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class StreetAugmentation:
         night: largest darkening (as a power), in a tenth of the crops.
         noise: largest standard deviation of added noise, of a range of 1, in a third of the crops.
         blur_probability: how many crops are blurred, by a mean of 3×3 pixels.
+        ignored_label: of what lies beyond the picture; the highest label of all.
     """
 
     crop: tuple[int, int]
@@ -46,6 +47,7 @@ class StreetAugmentation:
     night: float = 1.5
     noise: float = 0.06
     blur_probability: float = 0.2
+    ignored_label: int = IGNORED_LABEL
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Float images N×3×H×W (0…1) and int64 targets N×H×W to N×3×h×w and N×h×w of the crop's size."""
@@ -74,11 +76,11 @@ class StreetAugmentation:
             image, target = image.flip(-1), target.flip(-1)
         below, beside = height - size[0], width - size[1]
         padding = (0, beside, 0, below)
-        return F.pad(image, padding), F.pad(target, padding, value=IGNORED_LABEL)[:, 0].long()
+        return F.pad(image, padding), F.pad(target, padding, value=self.ignored_label)[:, 0].long()
 
     def _paste(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         count = len(images)
-        chosen = torch.zeros(count, IGNORED_LABEL + 1, dtype=torch.bool)
+        chosen = torch.zeros(count, self.ignored_label + 1, dtype=torch.bool)
         draws = torch.rand(count, len(self.pasted_classes) + 1, generator=generator)
         for column, label in enumerate(self.pasted_classes):
             chosen[:, label] = (draws[:, column] < 0.5) & (draws[:, -1] < self.paste_probability)

@@ -14,8 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-IGNORED_LABEL = 11
-
 
 @dataclass(frozen=True)
 class SegNetConfig:
