@@ -175,8 +175,9 @@ def _fold(model: nn.Module) -> nn.Module:
     return model.fold_batch_norm()
 
 
-# The chapter's dropout of the outputs too is for its training, not for this one.
-_DIGITS_CONFIG = DeepCNNConfig(batch_norm=True, dropout=0.3, output_dropout=0.0)
+# The chapter's dropout of the outputs too is for its training, not for this one. Smoothing by 0.5 pixels takes a fifth
+# off the validation digits' cross-entropy (0.6 as much, 0.3 and 0.7 less).
+_DIGITS_CONFIG = DeepCNNConfig(batch_norm=True, dropout=0.3, output_dropout=0.0, smoothing=0.5)
 _STREETS_CONFIG = SegNetConfig()
 
 # Tableau 10: ten colours that are told apart easily

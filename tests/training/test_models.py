@@ -1,9 +1,12 @@
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from training.models.deep_cnn import DeepCNN, DeepCNNConfig, Ensemble
+from training.models.deep_cnn import DeepCNN, DeepCNNConfig, Ensemble, gaussian
 from training.models.segnet import SegNet, SegNetConfig, max_pool_with_positions, max_unpool
 from training.models.segnet_classic import SEGNET_BASIC, ClassicSegNet, ClassicSegNetConfig
 
@@ -103,6 +106,27 @@ def test_dropout_zeroes_hidden_units_and_outputs_in_training_only() -> None:
     zeros = (model.train()(digits) == 0).float().mean().item()
     assert zeros == pytest.approx(0.5, abs=0.1)
     assert torch.equal(model.eval()(digits), model(digits))
+
+
+def test_smoothing_softens_digits_in_evaluation_alone() -> None:
+    torch.manual_seed(0)
+    config = DeepCNNConfig(dropout=0, output_dropout=0)
+    plain, smoothing = DeepCNN(config), DeepCNN(replace(config, smoothing=0.5))
+    smoothing.load_state_dict(plain.state_dict())  # nothing more to keep than without it
+    digits = torch.rand(2, 1, 28, 28)
+    assert torch.equal(smoothing.train()(digits), plain(digits))
+    softened = F.conv2d(digits, gaussian(0.5), padding=1)
+    torch.testing.assert_close(smoothing.eval()(digits), plain(softened))
+    assert not torch.allclose(plain(softened), plain(digits), atol=1e-3)
+    torch.testing.assert_close(smoothing.fold_batch_norm().eval()(digits), plain(softened))
+
+
+def test_the_gaussian_has_the_asked_deviation_and_keeps_brightness() -> None:
+    kernel = gaussian(0.5)
+    assert kernel.shape == (1, 1, 3, 3)
+    assert float(kernel.sum()) == pytest.approx(1)
+    assert float(kernel[0, 0, 1, 2] / kernel[0, 0, 1, 1]) == pytest.approx(math.exp(-2))  # exp(−x²/2σ²) a pixel away
+    assert torch.equal(gaussian(0)[0, 0], torch.tensor([[0.0, 0, 0], [0, 1, 0], [0, 0, 0]]))
 
 
 def test_folding_batch_norm_changes_no_answer_and_leaves_the_chapters_layers() -> None:

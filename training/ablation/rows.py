@@ -57,7 +57,7 @@ def _recipe(task: Task, **changes: Any) -> Task:
 
 # The chapter's own training: Adam at a constant rate, batches of 100, no augmentation.
 CHAPTER = _recipe(
-    _cnn(DIGITS, batch_norm=False, dropout=0.5, output_dropout=0.5),
+    _cnn(DIGITS, batch_norm=False, dropout=0.5, output_dropout=0.5, smoothing=0.0),
     batch_size=100,
     learning_rate=1e-3,
     weight_decay=0.0,
@@ -86,6 +86,7 @@ def digits_rows() -> list[Row]:
         Row("`digits` without distractors", _augmented(DIGITS, distractors=0.0)),
         Row("`digits` without added strokes", _augmented(DIGITS, added_strokes=0.0)),
         Row("`digits` with the chapter's dropout", _cnn(DIGITS, dropout=0.5, output_dropout=0.5)),
+        Row("`digits` without smoothing", _cnn(DIGITS, smoothing=0.0)),
         Row("`digits` without averaged weights", _recipe(DIGITS, averaging=0.0)),
         Row("`digits`, twice as wide", _cnn(DIGITS, widths=(32, 64, 128), hidden=100)),
     ]

@@ -22,6 +22,9 @@ class DeepCNNConfig:
         batch_norm: adds batch normalisation after each convolution while training. `fold_batch_norm` takes it out
             again without changing an answer, so what is exported and served is always the chapter's layers.
         initial_std: standard deviation of the initial weights; None is He's, √(2 / fan-in).
+        smoothing: standard deviation, in pixels, of a Gaussian over 3×3 pixels that softens digits in evaluation mode;
+            0 is none. Augmentation interpolates every training picture, which softens it by about as much: without
+            this, digits that are asked about are sharper than any the network has seen.
     """
 
     classes: int = 10
@@ -31,6 +34,15 @@ class DeepCNNConfig:
     output_dropout: float = 0.5
     batch_norm: bool = False
     initial_std: float | None = None
+    smoothing: float = 0.0
+
+
+def gaussian(std: float) -> Tensor:
+    """A Gaussian over 3×3 pixels of a standard deviation in pixels, 1×1×3×3 with the sum 1; 0 leaves pictures alone."""
+    line = torch.tensor([-1.0, 0.0, 1.0])
+    line = torch.exp(-0.5 * (line / std) ** 2) if std else (line == 0).float()
+    line = line / line.sum()
+    return torch.outer(line, line)[None, None]
 
 
 class DeepCNN(nn.Module):
@@ -39,6 +51,8 @@ class DeepCNN(nn.Module):
     `forward` takes float digits N×1×28×28 with values 0…1 (bright ink on black) and returns logits N×classes. The
     fourth convolution is padded by 2, so that the maps go 28 → 14 → (16 →) 8 → 4 and the last is 64×4×4.
     """
+
+    gaussian: Tensor
 
     def __init__(self, config: DeepCNNConfig | None = None) -> None:
         super().__init__()
@@ -57,6 +71,7 @@ class DeepCNN(nn.Module):
         self.features = nn.Sequential(*layers)
         self.hidden = nn.Linear(before * 4 * 4, config.hidden)
         self.output = nn.Linear(config.hidden, config.classes)
+        self.register_buffer("gaussian", gaussian(config.smoothing), persistent=False)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 if config.initial_std is None:
@@ -68,6 +83,8 @@ class DeepCNN(nn.Module):
 
     def forward(self, digits: Tensor) -> Tensor:
         """Logits N×classes of digits N×1×28×28."""
+        if self.config.smoothing and not self.training:
+            digits = F.conv2d(digits, self.gaussian, padding=1)
         x = self.features(digits).flatten(1)
         x = F.dropout(F.relu(self.hidden(x)), self.config.dropout, self.training)
         return F.dropout(self.output(x), self.config.output_dropout, self.training)
