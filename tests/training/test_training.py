@@ -294,7 +294,7 @@ def test_fine_tuning_begins_with_the_given_weights(
 
 def test_batch_norm_is_measured_over_pictures_as_they_are() -> None:
     torch.manual_seed(0)
-    model = DIGITS.build()
+    model = DeepCNN(DeepCNNConfig(batch_norm=True))
     pictures = torch.full((40, 28, 28, 1), 200, dtype=torch.uint8)
     data = LabelledImages(pictures, torch.zeros(40, dtype=torch.uint8), "here")
     refresh_batch_norm(model, data, Device(torch.device("cpu"), bfloat16=False), batch_size=20)
