@@ -26,7 +26,9 @@ def test_the_cost_of_digits_is_what_its_layers_say() -> None:
     convolutions = [(28, 1, 16), (28, 16, 16), (14, 16, 32), (16, 32, 32), (8, 32, 64), (8, 64, 64)]
     expected = sum(2 * side * side * 9 * into * out for side, into, out in convolutions) + 2 * (1024 * 50 + 50 * 10)
     nodes = costs.measure(ROOT / "models" / "digits.fp32.onnx", "cpu")
-    assert sum(node.flops for node in nodes) == expected
+    # And the smoothing before them, whose one channel onnxruntime pads to as many as the processor multiplies at once.
+    smoothing = sum(node.flops for node in nodes) - expected
+    assert smoothing in {2 * 28 * 28 * 9 * channels for channels in (1, 4, 8, 16)}
     assert all(node.seconds > 0 for node in nodes if node.flops)
     weights = sum(node.parameter_bytes for node in nodes)
     assert weights == pytest.approx((ROOT / "models" / "digits.fp32.onnx").stat().st_size, rel=0.1)
