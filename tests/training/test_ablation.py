@@ -95,10 +95,11 @@ def test_the_table_of_held_out_sequences(tmp_path: Path) -> None:
         {"row": row, "part": part, "epochs": 9, "value": value, "validation": value + 0.1, "parameters": 2_500_000}
         for row, part, value in results
     ]
+    del lines[-1]["validation"]  # a result from before it was scored
     (tmp_path / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert table("streets", tmp_path, tmp_path).splitlines()[2:] == [
         "| ours | 2.50 M | 50.0% | 60.0% | 40.0% | 50.0% | 65.0% |",
-        "| half | 2.50 M | – | 30.0% | – | – | 40.0% |",
+        "| half | 2.50 M | – | 30.0% | – | – | – |",
     ]
 
 

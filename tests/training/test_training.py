@@ -292,6 +292,15 @@ def test_fine_tuning_begins_with_the_given_weights(
         torch.testing.assert_close(tuned.model[name], first.model[name], atol=1e-4, rtol=1e-4)
 
 
+def test_a_device_takes_the_faster_memory_format_and_bfloat16_where_the_recipe_wants_it() -> None:
+    plain, fast = (Device(torch.device("cpu"), bfloat16=bfloat16) for bfloat16 in (False, True))
+    assert plain.suited_to(STREETS.recipe).memory_format == torch.contiguous_format
+    assert fast.suited_to(STREETS.recipe) == fast
+    assert fast.suited_to(DIGITS.recipe) == plain
+    assert plain.memory_format == torch.channels_last
+    assert Device(torch.device("cuda"), bfloat16=False).suited_to(STREETS.recipe).memory_format == torch.channels_last
+
+
 def test_batch_norm_is_measured_over_pictures_as_they_are() -> None:
     torch.manual_seed(0)
     model = DeepCNN(DeepCNNConfig(batch_norm=True))

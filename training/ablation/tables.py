@@ -47,7 +47,8 @@ def streets_table(out: Path) -> str:
     ]
     for name, trials in _by_row(out).items():
         values = {trial["part"]: trial["value"] for trial in trials}
-        validation = [trial["validation"] for trial in trials if trial["part"] != VALIDATION_SEQUENCE]
+        others = [trial for trial in trials if trial["part"] != VALIDATION_SEQUENCE]
+        validation = [trial["validation"] for trial in others if "validation" in trial]  # older results lack it
         cells = [f"{values[part]:.1%}" if part in values else "–" for part in parts]
         cells.append(f"{np.mean(list(values.values())):.1%}" if len(values) == len(parts) else "–")
         cells.append(f"{np.mean(validation):.1%}" if validation else "–")
