@@ -1,4 +1,4 @@
-"""The command line: `python -m training train|export|evaluate|report|seeds|ablate|import-book`."""
+"""The command line: `python -m training train|average|export|evaluate|report|seeds|ablate|import-book`."""
 
 import sys
 from pathlib import Path
@@ -9,6 +9,7 @@ import typer
 from training.ablation.tables import table as ablation_table
 from training.ablation.trials import Shortening
 from training.ablation.trials import run as run_ablation
+from training.average import average_weights
 from training.book import count_correct, import_book
 from training.checkpoint import Checkpoint, plain_config
 from training.commit import current_commit
@@ -91,6 +92,26 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
         typer.echo(f"trained for {best.epoch} epochs, not validated; {run / 'best.pt'}")
     else:
         typer.echo(f"best {task.metric} on validation: {best.best:.2%} after epoch {best.epoch}; {run / 'best.pt'}")
+
+
+@app.command()
+def average(
+    checkpoints: Annotated[
+        list[Path], typer.Argument(help="Of trainings that began from the same weights, with --init.")
+    ],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
+    with_validation: Annotated[
+        bool, typer.Option("--with-validation", help="Measure batch normalisation on the validation split too.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto (CUDA when there is one), cuda or cpu.")] = "auto",
+) -> None:
+    """Make one network of several: the mean of their weights, which costs no more to serve than one of them."""
+    states = [Checkpoint.load(path) for path in checkpoints]
+    task, _ = states[0].restore()
+    training, _ = training_and_validation(task, data, with_validation=with_validation)
+    average_weights(states, training, choose_device(device)).save(out)
+    typer.echo(f"wrote {out}")
 
 
 @app.command()

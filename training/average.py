@@ -1,0 +1,51 @@
+"""One network whose weights are the mean of several trainings' that began from the same weights.
+
+Trainings from one start that differ in their seed end in the same valley of the loss, and the middle of it answers
+better than its edges, most of all on pictures unlike the training's: a "model soup" (Wortsman et al., 2022,
+arXiv:2203.05482; on other domains Ramé et al., 2022, arXiv:2205.09739). It costs no more to serve than one of them,
+and the trainings can run side by side.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from training.checkpoint import Checkpoint
+from training.data.labelled import LabelledImages
+from training.device import Device
+from training.errors import CheckpointError
+from training.train import refresh_batch_norm
+
+
+def average_weights(checkpoints: Sequence[Checkpoint], training: LabelledImages, device: Device) -> Checkpoint:
+    """The mean of the weights of `checkpoints`, with batch normalisation measured anew over `training`.
+
+    It has to be: the statistics of a mean of networks are not the mean of theirs. The result holds weights only.
+
+    Raises:
+        CheckpointError: when they are of several tasks, or did not all begin from the same weights. Networks that
+            began from different random ones have nothing to do with each other, channel by channel.
+    """
+    first = checkpoints[0]
+    starts = {(state.task, (state.settings or {}).get("init")) for state in checkpoints}
+    if len(starts) > 1 or (first.settings or {}).get("init") is None:
+        raise CheckpointError("only weights of one task that were trained from the same ones (--init) can be averaged")
+    task, model = first.restore()
+    model.load_state_dict({name: _mean([state.model[name] for state in checkpoints]) for name in first.model})
+    device = device.suited_to(task.recipe)
+    model.to(device.torch, memory_format=device.memory_format)  # type: ignore[call-overload] # the stub lacks it
+    refresh_batch_norm(model, training.to(device.torch), device, task.recipe.batch_size)
+    return replace(
+        first.weights_only(),
+        model={name: value.cpu() for name, value in model.state_dict().items()},
+        best=float("-inf"),
+        history=[],
+        commit=", ".join(dict.fromkeys(state.commit for state in checkpoints)),
+    )
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    # Integers count batches, and begin anew with the statistics.
+    return torch.stack(values).mean(dim=0) if values[0].is_floating_point() else values[0]
