@@ -1,17 +1,20 @@
 """What lies between an answer and its socket."""
 
 import asyncio
+from contextvars import copy_context
 
 
 class AnswerTransport:
     """A transport for answers: uvicorn writes a head and a body, and this lets both leave in one call of the system.
 
-    Which spares the client from waking up twice, too.
+    Which spares the client from waking up twice, too. `context` is that of the request whose answer came last: what the
+    transport calls back, it calls in another.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._head: bytes | None = None
+        self.context = copy_context()
         self.is_closing = transport.is_closing
 
     def write(self, data: bytes) -> None:
@@ -21,6 +24,7 @@ class AnswerTransport:
             self._transport.writelines((head, data))
         elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100 "):
             self._head = data
+            self.context = copy_context()
         else:
             self._transport.write(data)
 

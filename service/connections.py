@@ -5,6 +5,7 @@ keeps its memory and its file descriptors, whoever calls.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ MAX_PIPELINED = 100
 """Requests that a client may send ahead of their answers."""
 _LEAST_READ_BYTES = 65_536  # of an answer, in each timeout; slower is as good as not at all
 _LEAST_READ_DIVISOR = 30  # a 30th of a large answer, so that it is not kept for hours
+logger = logging.getLogger(__name__)
 _NO_HTTP = (
     b'{"type":"urn:sightline:problem:malformed-request","title":"The request cannot be parsed","status":400,'
     b'"detail":"This is not valid HTTP."}'
@@ -44,6 +46,7 @@ class Connection(HttpToolsProtocol):
 
     unread_answer_timeout_s: float
     unread_answers: UnreadAnswers
+    on_cut_off: Callable[[], None]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -201,7 +204,7 @@ class Connection(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """Abort if data is still unsent: a normal close would wait for the client to read it."""
         if self.transport.get_write_buffer_size():
-            self.transport.abort()
+            self._cut_off(f"for {self.timeout_keep_alive} s it asked for nothing more")
         super().timeout_keep_alive_handler()
 
     def _watch_reader(self) -> None:
@@ -214,7 +217,7 @@ class Connection(HttpToolsProtocol):
         self._unread_timer = None
         unread = self.transport.get_write_buffer_size()
         if unread and unread > unread_before - self._least_read:
-            self.transport.abort()
+            self._cut_off(f"it read less than {self._least_read} in {self.unread_answer_timeout_s:g} s")
         elif unread:
             if self._counts_unread:
                 self.unread_answers.count(self, unread)
@@ -227,6 +230,14 @@ class Connection(HttpToolsProtocol):
     def cut_off(self) -> None:
         """There is no room for what it has not read."""
         self._counts_unread = False
+        self._cut_off("all clients together left more unread than half of SIGHTLINE_MAX_BODY_MEMORY_BYTES, it most")
+
+    def _cut_off(self, why: str) -> None:
+        """Say so, since its request was logged as answered."""
+        self.on_cut_off()
+        unread = self.transport.get_write_buffer_size()
+        message = "a client was cut off with %d bytes of its answer unread: %s"
+        self._answers.context.run(logger.warning, message, unread, why)  # with its request's id
         self.transport.abort()
 
     def _stop_counting_unread(self) -> None:
@@ -241,14 +252,21 @@ class Connection(HttpToolsProtocol):
 
 
 def bounded(
-    unread_answer_timeout_s: float, unread_answers: UnreadAnswers | None = None
+    unread_answer_timeout_s: float,
+    unread_answers: UnreadAnswers | None = None,
+    on_cut_off: Callable[[], None] = lambda: None,
 ) -> Callable[..., asyncio.Protocol]:
-    """The protocol with that setting, for uvicorn's `http`. What clients do not read is counted in `unread_answers`."""
+    """The protocol with that setting, for uvicorn's `http`.
+
+    What clients do not read is counted in `unread_answers`; `on_cut_off` is called for each that is not waited for any
+    longer.
+    """
     return type(
         "Connection",
         (Connection,),
         {
             "unread_answer_timeout_s": unread_answer_timeout_s,
             "unread_answers": UnreadAnswers() if unread_answers is None else unread_answers,
+            "on_cut_off": staticmethod(on_cut_off),
         },
     )

@@ -103,6 +103,9 @@ class Metrics:
         self.dropped_log_lines = Counter(
             "sightline_log_lines_dropped", "Log lines that nobody read in time.", registry=registry
         )
+        self.cut_off_clients = Counter(
+            "sightline_cut_off_clients", "Clients that did not read their answers in time.", registry=registry
+        )
         self._by_outcome: dict[tuple[str, int], Counter] = {}
         self._by_reason: dict[tuple[str, str], Counter] = {}
         self._by_endpoint: dict[str, tuple[Histogram, Counter, Counter]] = {}

@@ -132,13 +132,15 @@ def _serve(settings: Settings, request_log: RequestLog) -> int:
             server.stop_for_lost_engine()
 
     app = create_app(settings, on_death, request_log if settings.access_log else None)
-    request_log.writer.on_drop = app.state.metrics.dropped_log_lines.inc
+    metrics: Metrics = app.state.metrics
+    request_log.writer.on_drop = metrics.dropped_log_lines.inc
     budget: BodyBudget = app.state.budget
+    unread_answers = UnreadAnswers(budget.max_unread_bytes, budget.count_unread)
     # A little longer than the drain, whose answers must still get out.
     config = _configuration(
         app,
         timeout_graceful_shutdown=int(settings.shutdown_grace_s) + 2,
-        http=bounded(settings.unread_answer_timeout_s, UnreadAnswers(budget.max_unread_bytes, budget.count_unread)),
+        http=bounded(settings.unread_answer_timeout_s, unread_answers, metrics.cut_off_clients.inc),
     )
 
     async def run() -> None:
@@ -151,7 +153,7 @@ def _serve(settings: Settings, request_log: RequestLog) -> int:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, server.handle_exit)
             held_s = max(settings.run_timeout_s, settings.decode_timeout_s) + _HELD_AFTER_S
-            async with heartbeat(held_s), _metrics_served(metrics_listener, app.state.metrics):
+            async with heartbeat(held_s), _metrics_served(metrics_listener, metrics):
                 await server.serve(sockets=[listener])
             logger.info("stopped%s", ": an engine or a decoder was lost" if server.lost_engine else "")
 

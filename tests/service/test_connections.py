@@ -101,6 +101,26 @@ def test_a_request_to_upgrade_is_a_request(models_dir: Path, protocol: str) -> N
     assert sum(line["event"] == "request" for line in lines) == 1 + 2 + 2 + 2 + 21 + 1
 
 
+def test_who_does_not_read_is_cut_off_and_said_to_be(models_dir: Path) -> None:
+    """The request itself was logged as answered before that."""
+    asks = (
+        GET.format("/static/docs/swagger-ui-bundle.js").removesuffix("\r\n").encode() + b"X-Request-ID: slow-1\r\n\r\n"
+    )
+    with (
+        running(models_dir=models_dir, log_format="json", unread_answer_timeout_s=2) as service,
+        Connection.narrow(service.host, service.port) as silent,
+    ):
+        assert metric(service, "sightline_cut_off_clients_total") == 0
+        silent.send(asks * 20)
+        wait_for(service, "sightline_cut_off_clients_total", 1)
+        assert service.stop() == 0
+        assert service.process.stderr
+        lines = [orjson.loads(line) for line in service.process.stderr]
+    (said,) = [line for line in lines if line["event"].startswith("a client was cut off with ")]
+    assert said["event"].endswith("in 2 s")
+    assert (said["level"], said["id"]) == ("warning", "slow-1")
+
+
 def test_others_do_not_wait_for_those_who_do_not_read(models_dir: Path) -> None:
     """What the system takes for 200 of them is copied meanwhile: 0.4 s of waiting, and 5 when it took all it could."""
     asked = GET.format("/static/docs/swagger-ui-bundle.js").encode() * 20
