@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from training.models.deep_cnn import DeepCNN, DeepCNNConfig, Ensemble, gaussian
-from training.models.segnet import SegNet, SegNetConfig, max_pool_with_positions, max_unpool
+from training.models.segnet import SegNet, SegNetConfig, brighten, max_pool_with_positions, max_unpool
 from training.models.segnet_classic import SEGNET_BASIC, ClassicSegNet, ClassicSegNetConfig
 
 
@@ -49,6 +49,31 @@ def test_segnet_answers_at_the_size_it_was_asked() -> None:
     model = SegNet(config).eval()
     assert model.config.stride == 8
     assert model(torch.rand(2, 3, 16, 24)).shape == (2, 4, 16, 24)
+
+
+def test_dark_pictures_are_brightened_and_bright_ones_left() -> None:
+    pictures = torch.stack([torch.full((3, 8, 8), value) for value in (0.02, 0.2, 0.4, 0.7, 1.0)])
+    means = brighten(pictures, 0.4).mean(dim=(1, 2, 3))
+    # The first needs a stronger gamma than is given.
+    torch.testing.assert_close(means, torch.tensor([0.02**0.4, 0.4, 0.4, 0.7, 1.0]))
+
+
+def test_brightening_black_is_finite_and_keeps_the_order_of_values() -> None:
+    assert torch.isfinite(brighten(torch.zeros(1, 3, 8, 8), 0.4)).all()
+    ramp = torch.linspace(0, 0.4, 64).expand(1, 3, 8, 64)
+    brightened = brighten(ramp.half(), 0.4)
+    assert brightened.dtype == torch.float16
+    assert (brightened.diff(dim=-1) >= 0).all()
+    assert brightened.mean() > 1.5 * ramp.mean()
+
+
+def test_segnet_brightens_what_is_dark_before_anything_else() -> None:
+    config = SegNetConfig(classes=4, widths=(4, 6, 8), encoder_blocks=(0, 1), decoder_blocks=(1, 0), dilations=(1, 2))
+    brightening, plain = SegNet(config).eval(), SegNet(replace(config, least_brightness=0.0)).eval()
+    plain.load_state_dict(brightening.state_dict())  # nothing more to keep than without it
+    dark = torch.rand(2, 3, 16, 24) / 2
+    assert torch.equal(brightening(dark), plain(brighten(dark, config.least_brightness)))
+    assert not torch.equal(brightening(dark), plain(dark))
 
 
 @pytest.mark.parametrize("block", [1, 2, 4])

@@ -125,6 +125,7 @@ def streets_rows() -> list[Row]:
                 replace(ours, block=1, widths=(8, 32, 64, 160), encoder_blocks=(0, 1, 2), decoder_blocks=(0, 1, 1))
             ),
         ),
+        Row("dark pictures not brightened", _streets(replace(ours, least_brightness=0.0))),
         Row("no dilation", _streets(replace(ours, dilations=(1,) * len(ours.dilations)))),
         Row("no encoder addition", _streets(replace(ours, addition=False))),
         Row("no residual blocks in the decoder", _streets(replace(ours, decoder_blocks=(0, 0)))),

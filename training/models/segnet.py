@@ -7,6 +7,7 @@ encoder and decoder; a dilated bottleneck with a global context branch; the enco
 (as in LinkNet, arXiv:1707.03718); and the last convolution scores the four pixels of each block (arXiv:1609.05158).
 """
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -29,6 +30,7 @@ class SegNetConfig:
         dropout: of whole channels inside the bottleneck's blocks.
         context: whether the bottleneck adds what the whole picture looks like to every place.
         addition: whether the encoder's maps are added to the unpooled ones.
+        least_brightness: what the mean of a darker picture is brought to first (`brighten`); 0 leaves all as they are.
         mean: of the training frames' channels, taken from the picture first.
         std: what is divided by then.
     """
@@ -42,6 +44,7 @@ class SegNetConfig:
     dropout: float = 0.1
     context: bool = True
     addition: bool = True
+    least_brightness: float = 0.4
     mean: tuple[float, float, float] = (0.411, 0.426, 0.430)
     std: tuple[float, float, float] = (0.300, 0.309, 0.303)
 
@@ -49,6 +52,29 @@ class SegNetConfig:
     def stride(self) -> int:
         """What height and width of a picture must be multiples of."""
         return int(self.block * 2 ** (len(self.widths) - 1))
+
+
+# The strongest gamma of `brighten`: what is under a mean of 0.1 is mostly noise, and stays dark.
+_STRONGEST_GAMMA = 0.4
+
+
+def brighten(pictures: Tensor, least_brightness: float) -> Tensor:
+    """Give every picture whose mean is less than `least_brightness` a gamma of its own that would bring a grey to it.
+
+    Brighter ones are left as they are: darkening them too cost a held-out bright drive more than it gave. The light is
+    what differs most between a drive that was trained on and one that was not.
+
+    Args:
+        pictures: N×3×H×W, values 0…1.
+        least_brightness: 0…1, exclusive.
+
+    Returns:
+        the same shape and dtype.
+    """
+    linear = pictures.float()  # in float16 already: the mean of half a million values needs more
+    mean = linear.mean(dim=(1, 2, 3), keepdim=True).clamp(max=0.99)
+    gamma = (math.log(least_brightness) / mean.clamp(min=1e-3).log()).clamp(_STRONGEST_GAMMA, 1.0)
+    return (linear.clamp(min=1 / 255) ** gamma).to(pictures.dtype)
 
 
 def max_pool_with_positions(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,6 +212,8 @@ class SegNet(nn.Module):
 
     def _block_logits(self, pictures: Tensor) -> Tensor:
         """N×(classes · block²)×H/block×W/block: of each class the pixels of a block, row by row."""
+        if self.config.least_brightness:
+            pictures = brighten(pictures, self.config.least_brightness)
         x = F.pixel_unshuffle((pictures - self.mean) / self.std, self.config.block)
         remembered: list[tuple[Tensor, Tensor]] = []
         for level in self.encoder:
