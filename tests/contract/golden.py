@@ -56,9 +56,12 @@ def _digit_pictures() -> dict[str, bytes]:
 def _street_pictures() -> dict[str, bytes]:
     with Image.open(EXAMPLES / "street.jpg") as opened:
         street = opened.convert("RGB")
+    # Dark enough for the network to brighten it.
+    dusk = street.resize((480, 360), Image.Resampling.LANCZOS).point(lambda value: round(255 * (value / 255) ** 2.5))
     return {
         "street-own-size.png": _encoded(street.resize((480, 360), Image.Resampling.LANCZOS).quantize(128), "PNG"),
         "street-wide.jpg": _encoded(ImageOps.fit(street, (640, 360)), "JPEG", quality=88),
+        "street-at-dusk.png": _encoded(dusk.quantize(128), "PNG"),
     }
 
 

@@ -21,7 +21,7 @@ LEVELS = {".png": 0, ".jpg": 4}
 
 def test_the_golden_files_are_all_there() -> None:
     assert len(DIGITS) == 5
-    assert len(STREETS) == 2
+    assert len(STREETS) == 3
 
 
 def _open(data: bytes) -> np.ndarray:
