@@ -58,6 +58,12 @@ def test_dark_pictures_are_brightened_and_bright_ones_left() -> None:
     torch.testing.assert_close(means, torch.tensor([0.02**0.4, 0.4, 0.4, 0.7, 1.0]))
 
 
+def test_bars_beside_a_dark_picture_do_not_count() -> None:
+    dark = torch.rand(1, 3, 24, 32) / 4
+    letterboxed = F.pad(dark, (0, 0, 4, 4), value=0.5)
+    torch.testing.assert_close(brighten(letterboxed, 0.4)[..., 4:-4, :], brighten(dark, 0.4), atol=0.01, rtol=0)
+
+
 def test_brightening_black_is_finite_and_keeps_the_order_of_values() -> None:
     assert torch.isfinite(brighten(torch.zeros(1, 3, 8, 8), 0.4)).all()
     ramp = torch.linspace(0, 0.4, 64).expand(1, 3, 8, 64)

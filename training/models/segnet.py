@@ -30,7 +30,7 @@ class SegNetConfig:
         dropout: of whole channels inside the bottleneck's blocks.
         context: whether the bottleneck adds what the whole picture looks like to every place.
         addition: whether the encoder's maps are added to the unpooled ones.
-        least_brightness: what the mean of a darker picture is brought to first (`brighten`); 0 leaves all as they are.
+        least_brightness: what the mean of darker pictures is brought to first (`brighten`); 0 leaves all as they are.
         mean: of the training frames' channels, taken from the picture first.
         std: what is divided by then.
     """
@@ -59,7 +59,7 @@ _STRONGEST_GAMMA = 0.4
 
 
 def brighten(pictures: Tensor, least_brightness: float) -> Tensor:
-    """Give every picture whose mean is less than `least_brightness` a gamma of its own that would bring a grey to it.
+    """Give every picture with a mean under `least_brightness` the gamma that brings a grey of that mean to it.
 
     Brighter ones are left as they are: darkening them too cost a held-out bright drive more than it gave. The light is
     what differs most between a drive that was trained on and one that was not.
@@ -71,8 +71,11 @@ def brighten(pictures: Tensor, least_brightness: float) -> Tensor:
     Returns:
         the same shape and dtype.
     """
-    linear = pictures.float()  # in float16 already: the mean of half a million values needs more
-    mean = linear.mean(dim=(1, 2, 3), keepdim=True).clamp(max=0.99)
+    linear = pictures.float()  # in float16 already: the mean of so many values needs more
+    height, width = pictures.shape[-2:]
+    # Without the outer eighths, since what is letterboxed (16:9 into 4:3) has grey bars there.
+    middle = linear[..., height // 8 : height - height // 8, width // 8 : width - width // 8]
+    mean = middle.mean(dim=(1, 2, 3), keepdim=True).clamp(max=0.99)
     gamma = (math.log(least_brightness) / mean.clamp(min=1e-3).log()).clamp(_STRONGEST_GAMMA, 1.0)
     # Not `** gamma`, which takes onnxruntime 5.6 ms a picture on one core of an AMD EPYC (Zen 3), and these two 2.0.
     return (gamma * linear.clamp(min=1 / 255).log()).exp().to(pictures.dtype)
