@@ -39,7 +39,7 @@ def publish(
     """Write `out`/NAME.fp32.onnx and NAME.fp16.onnx, whose provenance says what each scores on `split`.
 
     Args:
-        checkpoints: one, or several of one classifier, which then answer their mean.
+        checkpoints: one, or several of classifiers, which then answer their mean; their networks may differ.
         data: the folder of the data set.
         split: what is scored; its first 8 pictures are also what the files must answer to as PyTorch does.
         out: the folder of the files, and of `SHA256SUMS` where there is one. A file appears in it when it is whole.
@@ -84,8 +84,14 @@ def _together(checkpoints: Sequence[Checkpoint], name: str | None) -> tuple[Task
     task, model = restored[0]
     if len(restored) == 1:
         return task, model
-    if any(other.name != task.name for other, _ in restored) or task.kind != "classification":
-        raise TrainingError("only classifiers of one task can answer together")
+    if any(_answers(other) != _answers(task) for other, _ in restored) or task.kind != "classification":
+        raise TrainingError("only classifiers of the same pictures into the same classes can answer together")
     if name is None:
         raise TrainingError(f"an ensemble is not {task.name!r} itself: give it a name with --name")
-    return replace(task, finish=lambda model: model), Ensemble(task.finish(member) for _, member in restored)
+    members = [own.finish(member) for own, member in restored]
+    return replace(task, finish=lambda model: model), Ensemble(members)
+
+
+def _answers(task: Task) -> tuple[object, ...]:
+    """What an artifact promises, whatever network is in it."""
+    return task.kind, task.dataset, task.height, task.width, task.color, task.preparation, task.classes

@@ -208,6 +208,7 @@ DIGITS = Task(
     finish=_fold,
 )
 
+
 # Members of an ensemble: twice the chapter's channels, since its own layers underfit what the augmentation makes of
 # digits; and the same but for the first pair, which takes two thirds of the time to serve.
 def _wide(name: str, widths: tuple[int, int, int]) -> Task:

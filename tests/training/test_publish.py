@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -49,9 +50,23 @@ def test_what_cannot_answer_together_is_refused(tmp_path: Path) -> None:
     two = [_checkpoint(seed=seed) for seed in range(2)]
     with pytest.raises(TrainingError, match="give it a name"):
         publish(two, tmp_path, "test", tmp_path)
-    for others in ([two[0], _checkpoint("book")], [_checkpoint("streets")] * 2):
-        with pytest.raises(TrainingError, match="only classifiers of one task"):
+    for others in ([two[0], _checkpoint("streets")], [_checkpoint("streets")] * 2):
+        with pytest.raises(TrainingError, match="only classifiers of the same pictures into the same classes"):
             publish(others, tmp_path, "test", tmp_path, name="both")
+
+
+def test_members_of_an_ensemble_may_differ_in_their_network(mnist: Path, tmp_path: Path) -> None:
+    members = [_checkpoint("digits-wide", commit="abc"), _checkpoint("digits-wide-late", seed=1, commit="def")]
+    made = publish(members, mnist, "test", tmp_path, name="both")[0]
+    session, manifest, task = open_model(made.path)
+    assert (manifest["name"], manifest["provenance"]["commit"], task.name) == ("both", "abc, def", "digits-wide")
+    pictures = DIGITS.load(mnist, "test").images
+    (answer,) = session.run(None, {"images": pictures.numpy()})
+    with torch.inference_mode():
+        floats = pictures.permute(0, 3, 1, 2) / 255
+        each = [member.restore()[1].eval()(floats).softmax(1) for member in members]
+    np.testing.assert_allclose(answer, torch.stack(each).mean(0).numpy(), atol=1e-5)
+    assert (each[0] - each[1]).abs().max() > 1e-3  # not one of them twice
 
 
 def test_too_few_pictures_leave_no_file(camvid: Path, tmp_path: Path) -> None:
