@@ -171,7 +171,7 @@ def jaccard_loss(logits: Tensor, targets: Tensor, ignored_label: int) -> Tensor:
 
 
 def _fold(model: nn.Module) -> nn.Module:
-    assert isinstance(model, DeepCNN)
+    assert isinstance(model, DeepCNN | SegNet)
     return model.fold_batch_norm()
 
 
@@ -258,6 +258,7 @@ STREETS = Task(
     class_weights=lambda data: tempered_class_weights(data, len(camvid.CLASSES), exponent=0.25),
     jaccard=0.5,
     ignored_label=camvid.IGNORED_LABEL,
+    finish=_fold,
 )
 
 TASKS: Mapping[str, Task] = {task.name: task for task in (DIGITS, DIGITS_WIDE, DIGITS_WIDE_LATE, BOOK, STREETS)}

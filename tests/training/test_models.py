@@ -82,14 +82,48 @@ def test_segnet_brightens_what_is_dark_before_anything_else() -> None:
     assert not torch.equal(brightening(dark), plain(dark))
 
 
+@pytest.mark.parametrize("second_look", [0.0, 0.69])
 @pytest.mark.parametrize("block", [1, 2, 4])
-def test_segnet_names_the_most_probable_class_of_every_pixel(block: int) -> None:
+def test_segnet_names_the_most_probable_class_of_every_pixel(block: int, second_look: float) -> None:
     torch.manual_seed(0)
     config = SegNetConfig(classes=4, block=block, widths=(4, 8), encoder_blocks=(0,), decoder_blocks=(0,), dilations=())
-    model = SegNet(config).eval()
+    model = SegNet(replace(config, second_look=second_look)).eval()
     pictures = torch.rand(2, 3, 32, 48)
     assert torch.equal(model.predict(pictures), model(pictures).argmax(1))
     assert model.predict(pictures).min() < model.predict(pictures).max()
+
+
+def test_segnet_looks_a_second_time_at_a_smaller_mirror_image() -> None:
+    torch.manual_seed(0)
+    config = SegNetConfig(classes=4, widths=(4, 8), encoder_blocks=(0,), decoder_blocks=(0,), dilations=(1,))
+    config = replace(config, least_brightness=0.0)
+    twice, once = SegNet(replace(config, second_look=0.5)), SegNet(replace(config, second_look=0.0))
+    once.load_state_dict(twice.state_dict())  # nothing more to keep than without it
+    pictures = torch.rand(2, 3, 32, 48)
+    assert torch.equal(twice(pictures), once(pictures))  # while training
+    twice.eval(), once.eval()
+    smaller = F.interpolate(pictures, (16, 24), mode="bilinear")
+    mirrored = F.interpolate(once(smaller.flip(-1)).flip(-1), (32, 48), mode="bilinear")
+    alike = (twice(pictures) - (once(pictures) + mirrored) / 2).abs() < 1e-3
+    assert alike.float().mean() > 0.9  # a rounding error may move the maximum of a pooling to another place
+    # At the size of real pictures: (360, 480) -> (248, 328), both of them multiples of the stride.
+    assert SegNet(SegNetConfig(widths=(4, 4, 4))).eval()(torch.rand(1, 3, 360, 480)).shape == (1, 11, 360, 480)
+
+
+def test_segnet_without_batch_normalisation_answers_the_same() -> None:
+    torch.manual_seed(0)
+    config = SegNetConfig(classes=4, widths=(4, 8), encoder_blocks=(1,), decoder_blocks=(1,), dilations=(1, 2))
+    model = SegNet(config)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias)
+    for _ in range(3):
+        model(torch.rand(2, 3, 16, 24))  # statistics of its own
+    folded, pictures = model.fold_batch_norm(), torch.rand(2, 3, 16, 24)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())  # itself, it can still train
+    torch.testing.assert_close(folded(pictures), model.eval()(pictures), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

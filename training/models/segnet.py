@@ -5,8 +5,10 @@ its maximum and gives the decoder's values back to those positions. This one kee
 elsewhere: the stem works on 2×2 blocks of pixels (space to depth), so nothing runs at full size; residual blocks in
 encoder and decoder; a dilated bottleneck with a global context branch; the encoder's maps added to the unpooled ones
 (as in LinkNet, arXiv:1707.03718); and the last convolution scores the four pixels of each block (arXiv:1609.05158).
+Answers are the mean of two looks at the picture, the second one at a smaller mirror image of it.
 """
 
+import copy
 import math
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,6 +16,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class SegNetConfig:
         context: whether the bottleneck adds what the whole picture looks like to every place.
         addition: whether the encoder's maps are added to the unpooled ones.
         least_brightness: what the mean of darker pictures is brought to first (`brighten`); 0 leaves all as they are.
+        second_look: the scale (0…1) of the mirrored picture whose scores are averaged with the picture's own in
+            evaluation mode; 0 is none. It costs `second_look` ** 2 more.
         mean: of the training frames' channels, taken from the picture first.
         std: what is divided by then.
     """
@@ -45,6 +50,7 @@ class SegNetConfig:
     context: bool = True
     addition: bool = True
     least_brightness: float = 0.4
+    second_look: float = 0.69
     mean: tuple[float, float, float] = (0.411, 0.426, 0.430)
     std: tuple[float, float, float] = (0.300, 0.309, 0.303)
 
@@ -199,26 +205,57 @@ class SegNet(nn.Module):
         nn.init.normal_(self.classifier.weight, std=0.01)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Logits N×classes×H×W of pictures N×3×H×W."""
-        return F.pixel_shuffle(self._block_logits(pictures), self.config.block)
+        """Logits N×classes×H×W of pictures N×3×H×W: in evaluation mode, the mean of both looks."""
+        x = self._normalized(pictures)
+        logits = F.pixel_shuffle(self._block_logits(x), self.config.block)
+        if self.training or not self.config.second_look:
+            return logits
+        return (logits + self._second_look(x)) / 2
 
     def predict(self, pictures: Tensor) -> Tensor:
         """The most probable class of every pixel, int64 N×H×W, of pictures N×3×H×W.
 
-        The same as the maximum of `forward` over the classes, but pixels are put in their places after it, when they
-        are one number each.
+        The same as the maximum of `forward` over the classes. Without a second look, pixels are put in their places
+        only after it, when they are one number each.
         """
-        logits = self._block_logits(pictures)
+        if self.config.second_look:
+            return self(pictures).argmax(dim=1)  # type: ignore[no-any-return] # of `Module.__call__`
+        logits = self._block_logits(self._normalized(pictures))
         count, _, height, width = logits.shape
         block = self.config.block
         labels = logits.view(count, self.config.classes, block, block, height, width).argmax(dim=1)
         return labels.permute(0, 3, 1, 4, 2).reshape(count, height * block, width * block)
 
-    def _block_logits(self, pictures: Tensor) -> Tensor:
-        """N×(classes · block²)×H/block×W/block: of each class the pixels of a block, row by row."""
+    def fold_batch_norm(self) -> "SegNet":
+        """A network without batch normalisation that gives the same answers as this one does in evaluation mode.
+
+        It is for export: the exporter folds where weights are used once, and two looks use all of them twice.
+        """
+        folded = copy.deepcopy(self).eval()
+        for module in list(folded.modules()):
+            if isinstance(module, ConvBlock):
+                module[0], module[1] = _fused(module[0], module[1]), nn.Identity()
+            elif isinstance(module, ResidualBlock):
+                module.second = _fused(module.second, module.normalize)
+                module.register_module("normalize", nn.Identity())
+        return folded
+
+    def _normalized(self, pictures: Tensor) -> Tensor:
         if self.config.least_brightness:
             pictures = brighten(pictures, self.config.least_brightness)
-        x = F.pixel_unshuffle((pictures - self.mean) / self.std, self.config.block)
+        return (pictures - self.mean) / self.std
+
+    def _second_look(self, x: Tensor) -> Tensor:
+        """Logits N×classes×H×W, found at a smaller mirror image of the normalised pictures N×3×H×W."""
+        height, width = x.shape[-2:]
+        scale, stride = self.config.second_look, self.config.stride
+        smaller = [max(1, round(side * scale / stride)) * stride for side in (height, width)]
+        logits = self._block_logits(_resized(x, smaller).flip(-1))
+        return _resized(F.pixel_shuffle(logits, self.config.block).flip(-1), [height, width])
+
+    def _block_logits(self, x: Tensor) -> Tensor:
+        """N×(classes · block²)×H/block×W/block of normalised ones: of each class the pixels of a block, row by row."""
+        x = F.pixel_unshuffle(x, self.config.block)
         remembered: list[tuple[Tensor, Tensor]] = []
         for level in self.encoder:
             skip = level(x)
@@ -230,3 +267,19 @@ class SegNet(nn.Module):
             x = mix(x + skip if self.config.addition else x)
         logits: Tensor = self.classifier(x)
         return logits
+
+
+def _resized(x: Tensor, size: list[int]) -> Tensor:
+    """N×C×H×W, interpolated linearly to `size`.
+
+    By factors, a hair too large since products are rounded down: a size would be exported as one that is put together
+    anew in every run, on the CPU.
+    """
+    factors = [(wanted + 0.001) / side for wanted, side in zip(size, x.shape[-2:], strict=True)]
+    return F.interpolate(x, scale_factor=factors, mode="bilinear", align_corners=False)
+
+
+def _fused(convolution: nn.Module, normalization: nn.Module) -> nn.Conv2d:
+    assert isinstance(convolution, nn.Conv2d)
+    assert isinstance(normalization, nn.BatchNorm2d)
+    return fuse_conv_bn_eval(convolution, normalization)
