@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from training.models.deep_cnn import DeepCNN, DeepCNNConfig, Ensemble, gaussian
-from training.models.segnet import SegNet, SegNetConfig, brighten, max_pool_with_positions, max_unpool
+from training.models.segnet import SegNet, SegNetConfig, brighten, max_pool_with_positions, max_unpool, two_thirds
 from training.models.segnet_classic import SEGNET_BASIC, ClassicSegNet, ClassicSegNetConfig
 
 
@@ -82,9 +82,9 @@ def test_segnet_brightens_what_is_dark_before_anything_else() -> None:
     assert not torch.equal(brightening(dark), plain(dark))
 
 
-@pytest.mark.parametrize("second_look", [0.0, 0.69])
+@pytest.mark.parametrize("second_look", [False, True])
 @pytest.mark.parametrize("block", [1, 2, 4])
-def test_segnet_names_the_most_probable_class_of_every_pixel(block: int, second_look: float) -> None:
+def test_segnet_names_the_most_probable_class_of_every_pixel(block: int, second_look: bool) -> None:
     torch.manual_seed(0)
     config = SegNetConfig(classes=4, block=block, widths=(4, 8), encoder_blocks=(0,), decoder_blocks=(0,), dilations=())
     model = SegNet(replace(config, second_look=second_look)).eval()
@@ -97,17 +97,23 @@ def test_segnet_looks_a_second_time_at_a_smaller_mirror_image() -> None:
     torch.manual_seed(0)
     config = SegNetConfig(classes=4, widths=(4, 8), encoder_blocks=(0,), decoder_blocks=(0,), dilations=(1,))
     config = replace(config, least_brightness=0.0)
-    twice, once = SegNet(replace(config, second_look=0.5)), SegNet(replace(config, second_look=0.0))
+    twice, once = SegNet(config), SegNet(replace(config, second_look=False))
     once.load_state_dict(twice.state_dict())  # nothing more to keep than without it
-    pictures = torch.rand(2, 3, 32, 48)
+    pictures = torch.rand(2, 3, 24, 48)
     assert torch.equal(twice(pictures), once(pictures))  # while training
     twice.eval(), once.eval()
-    smaller = F.interpolate(pictures, (16, 24), mode="bilinear")
-    mirrored = F.interpolate(once(smaller.flip(-1)).flip(-1), (32, 48), mode="bilinear")
+    smaller = F.interpolate(pictures, (16, 32), mode="bilinear")
+    mirrored = F.interpolate(once(smaller.flip(-1)).flip(-1), (24, 48), mode="bilinear")
     alike = (twice(pictures) - (once(pictures) + mirrored) / 2).abs() < 1e-3
     assert alike.float().mean() > 0.9  # a rounding error may move the maximum of a pooling to another place
-    # At the size of real pictures: (360, 480) -> (248, 328), both of them multiples of the stride.
-    assert SegNet(SegNetConfig(widths=(4, 4, 4))).eval()(torch.rand(1, 3, 360, 480)).shape == (1, 11, 360, 480)
+    assert twice(torch.rand(1, 3, 20, 28)).shape == (1, 4, 20, 28)  # multiples of the stride, not of three
+
+
+def test_two_thirds_of_a_picture() -> None:
+    pictures = torch.rand(2, 3, 24, 36)
+    smaller = two_thirds(pictures)
+    torch.testing.assert_close(smaller, F.interpolate(pictures, (16, 24), mode="bilinear"))
+    assert (two_thirds(torch.full((1, 1, 24, 36), 0.7)) == torch.tensor(0.7)).all()
 
 
 def test_segnet_without_batch_normalisation_answers_the_same() -> None:

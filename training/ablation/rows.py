@@ -95,7 +95,7 @@ def digits_rows() -> list[Row]:
 def _streets(config: SegNetConfig | ClassicSegNetConfig) -> Task:
     if isinstance(config, SegNetConfig):
         return replace(STREETS, config=config, build=lambda: SegNet(config))
-    return replace(STREETS, config=config, build=lambda: ClassicSegNet(config), finish=lambda model: model)
+    return replace(STREETS, config=config, build=lambda: ClassicSegNet(config))
 
 
 def _augmented(task: Task, **changes: Any) -> Task:
