@@ -84,14 +84,22 @@ async def test_a_thread_that_cannot_be_replaced(monkeypatch: pytest.MonkeyPatch)
     def refuse() -> None:
         raise RuntimeError("can't start new thread")
 
+    ended: list[threading.Thread] = []
+
+    def end() -> None:
+        ended.append(threading.current_thread())
+        sys.exit()
+
     monkeypatch.setattr(workers, "_start_thread", refuse)
     lost = asyncio.Event()
     watch = asyncio.create_task(workers.watch(lost.set))
     with pytest.raises(RuntimeError, match="died"):
-        await workers.run_all([sys.exit])
+        await workers.run_all([end])
     await asyncio.wait_for(lost.wait(), 20)
     await watch
     assert not workers.healthy
     with pytest.raises(UnavailableError):
         workers.check_room()
     workers.close()
+    # What it died of is reported at its very end, and must not be while another test runs.
+    await asyncio.to_thread(ended[0].join, 20)
