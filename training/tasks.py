@@ -208,7 +208,6 @@ DIGITS = Task(
     finish=_fold,
 )
 
-
 # The chapter's layers while training too, without batch normalisation; what the book's published weights are put into.
 BOOK = replace(DIGITS, name="book", config=DeepCNNConfig(), build=DeepCNN, finish=lambda model: model)
 
