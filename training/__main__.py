@@ -48,6 +48,12 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
     initial: Annotated[
         Path | None, typer.Option("--init", help="A checkpoint whose weights to begin with, instead of random ones.")
     ] = None,
+    swa: Annotated[
+        bool,
+        typer.Option(
+            "--swa", help="Keep the learning rate at its highest, and the mean of the last two thirds' weights."
+        ),
+    ] = False,
     device: Annotated[str, typer.Option(help="auto (CUDA when there is one), cuda or cpu.")] = "auto",
     hold_out: Annotated[
         str | None,
@@ -83,6 +89,7 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
         epochs=epochs,
         learning_rate=learning_rate,
         initial=None if initial is None else Checkpoint.load_initial(initial, task),
+        swa=swa,
         hold_out=hold_out,
         with_validation=with_validation,
         resume=resume,

@@ -117,13 +117,13 @@ def test_compiling_is_asked_of_the_trained_network_alone(
     assert not any(name.startswith("_orig_mod") for name in best.model)
 
 
-@pytest.mark.parametrize("averaging", [0.0, 0.5, 0.999])
+@pytest.mark.parametrize(("averaging", "swa"), [(0.0, False), (0.5, False), (0.999, False), (0.999, True)])
 def test_a_resumed_training_goes_the_same_way(
-    digits: tuple[LabelledImages, LabelledImages], tmp_path: Path, averaging: float
+    digits: tuple[LabelledImages, LabelledImages], tmp_path: Path, averaging: float, swa: bool
 ) -> None:
     device = choose_device("cpu")
     task = replace(SHORT, recipe=replace(SHORT.recipe, averaging=averaging))
-    train(task, *digits, tmp_path / "whole", device, epochs=3, seed=5)
+    train(task, *digits, tmp_path / "whole", device, epochs=3, seed=5, swa=swa)
 
     class _Interrupted(Exception):  # noqa: N818 -- no error
         pass
@@ -143,9 +143,9 @@ def test_a_resumed_training_goes_the_same_way(
 
     training = _StopsAfterTwo(digits[0].images, digits[0].targets, "here")
     with pytest.raises(_Interrupted):
-        train(task, training, digits[1], tmp_path / "cut", device, epochs=3, seed=5)
+        train(task, training, digits[1], tmp_path / "cut", device, epochs=3, seed=5, swa=swa)
     assert Checkpoint.load(tmp_path / "cut" / "last.pt").epoch == 2
-    train(task, *digits, tmp_path / "cut", device, epochs=3, seed=5, resume=True)
+    train(task, *digits, tmp_path / "cut", device, epochs=3, seed=5, swa=swa, resume=True)
     whole, cut = (Checkpoint.load(tmp_path / name / "last.pt").model for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
@@ -173,6 +173,30 @@ def test_kept_weights_are_averages_over_the_steps(
     assert not torch.equal(seen[1], last.averaged_from["output.bias"])
 
 
+def test_stochastic_weight_averaging_keeps_the_plain_mean_of_the_last_two_thirds(
+    digits: tuple[LabelledImages, LabelledImages], tmp_path: Path
+) -> None:
+    steps = 2
+    task = replace(SHORT, recipe=replace(SHORT.recipe, batch_size=len(digits[0]) // steps))
+    seen: list[torch.Tensor] = []
+
+    class _Watched(DeepCNN):
+        def forward(self, digits: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                seen.append(self.output.bias.detach().clone())
+            return super().forward(digits)
+
+    watched = replace(task, build=lambda: _Watched(DeepCNNConfig(batch_norm=True)))
+    train(watched, *digits, tmp_path, choose_device("cpu"), epochs=3, learning_rate=1e-3, swa=True)
+    last = Checkpoint.load(tmp_path / "last.pt")
+    assert last.averaged_from is not None
+    assert last.optimizer is not None
+    after = [*seen[1:], last.averaged_from["output.bias"]]
+    torch.testing.assert_close(last.model["output.bias"], torch.stack(after[steps:]).mean(0))
+    assert len({tuple(biases.tolist()) for biases in after}) == 3 * steps
+    assert [group["lr"] for group in last.optimizer["param_groups"]] == [1e-3, 1e-3]
+
+
 def test_resuming_with_other_settings_is_refused(digits: tuple[LabelledImages, LabelledImages], tmp_path: Path) -> None:
     device = choose_device("cpu")
     with pytest.raises(CheckpointError, match="no checkpoint"):
@@ -192,6 +216,7 @@ def test_resuming_with_other_settings_is_refused(digits: tuple[LabelledImages, L
         ({"initial": True}, "begun with init None, now [0-9a-f]{12} is"),
         ({"hold_out": "0001TP"}, "begun with hold-out None, now 0001TP is"),
         ({"with_validation": True}, "begun with with-validation False, now True is"),
+        ({"swa": True}, "begun with swa None, now True is"),
     ],
 )
 def test_resuming_what_was_begun_otherwise_names_the_setting(
