@@ -50,11 +50,11 @@ def train(
     highest validation metric so far; without `validation`, the last ones) and `log.jsonl` (a line an epoch).
     `epochs` and `learning_rate` stand in for the recipe's. With `initial`, training begins from its weights instead of
     random ones, in the recipe's last stage. `swa` is stochastic weight averaging (Izmailov et al., 2018,
-    arXiv:1803.05407): the learning rate stays at its highest, and the weights that are kept are the plain mean over
-    the last two thirds of the steps, instead of the recipe's schedule and averaging. `hold_out` and `with_validation` say how `training` and `validation` were
-    chosen; they are only written down, for `resume` to compare. `compiled` runs the network through `torch.compile`,
-    which needs a C++ compiler on a CPU and some minutes at every new size of crop: a step of `streets` took 113 ms a
-    crop after it and 128 before on one core of an AMD EPYC (Zen 5, bfloat16).
+    arXiv:1803.05407): the learning rate stays at its highest, and the weights that are kept are the plain mean over the
+    last two thirds of the steps, instead of the recipe's schedule and averaging. `hold_out` and `with_validation` say
+    how `training` and `validation` were chosen; they are only written down, for `resume` to compare. `compiled` runs
+    the network through `torch.compile`, which needs a C++ compiler on a CPU and some minutes at every new size of crop:
+    a step of `streets` took 113 ms a crop after it and 128 before on one core of an AMD EPYC (Zen 5, bfloat16).
 
     Returns:
         the best checkpoint.
