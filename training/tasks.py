@@ -55,7 +55,7 @@ def cosine(progress: float, warmup: float = 0.05) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-def constant(progress: float, warmup: float = 0.05) -> float:
+def constant_after_warmup(progress: float, warmup: float = 0.05) -> float:
     """From 0 to 1 over the fraction `warmup` of a training, then 1."""
     return min(1.0, progress / warmup)
 

@@ -20,7 +20,7 @@ from training.data.labelled import LabelledImages
 from training.device import Device
 from training.errors import DivergenceError
 from training.metrics import confusion_matrix, segmentation_scores
-from training.tasks import Augmentation, Recipe, Task, constant
+from training.tasks import Augmentation, Recipe, Task, constant_after_warmup
 
 _Weights = list[Tensor] | tuple[Tensor, ...]
 
@@ -63,9 +63,7 @@ def train(
         CheckpointError: when there is nothing to resume, or it was begun with other settings.
     """
     epochs = epochs or task.recipe.epochs
-    recipe = _adjusted(task.recipe, learning_rate, only_last_stage=initial is not None)
-    if swa:
-        recipe = replace(recipe, schedule=constant)
+    recipe = _adjusted(task.recipe, learning_rate, only_last_stage=initial is not None, swa=swa)
     task = replace(task, recipe=recipe)
     torch.manual_seed(seed)
     model = task.build().to(device.torch)
@@ -229,7 +227,9 @@ def validate(task: Task, model: nn.Module, data: LabelledImages, device: Device)
     return float(np.trace(matrix) / matrix.sum())
 
 
-def _adjusted(recipe: Recipe, learning_rate: float | None, *, only_last_stage: bool) -> Recipe:
+def _adjusted(recipe: Recipe, learning_rate: float | None, *, only_last_stage: bool, swa: bool) -> Recipe:
+    if swa:
+        recipe = replace(recipe, schedule=constant_after_warmup)
     if learning_rate is not None:
         recipe = replace(recipe, learning_rate=learning_rate)
     return replace(recipe, stages=(replace(recipe.stages[-1], start=0.0),)) if only_last_stage else recipe

@@ -150,11 +150,8 @@ def test_a_resumed_training_goes_the_same_way(
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
-@pytest.mark.parametrize(("averaging", "kept"), [(0.1, 0.1), (0.999, 2 / 11)])
-def test_kept_weights_are_averages_over_the_steps(
-    digits: tuple[LabelledImages, LabelledImages], tmp_path: Path, averaging: float, kept: float
-) -> None:
-    task = replace(SHORT, recipe=replace(SHORT.recipe, averaging=averaging, batch_size=len(digits[0]) // 2))
+def _watched(task: Task) -> tuple[Task, list[torch.Tensor]]:
+    """The same task, and a list that its training fills with the output's biases before each step."""
     seen: list[torch.Tensor] = []
 
     class _Watched(DeepCNN):
@@ -163,7 +160,15 @@ def test_kept_weights_are_averages_over_the_steps(
                 seen.append(self.output.bias.detach().clone())
             return super().forward(digits)
 
-    watched = replace(task, build=lambda: _Watched(DeepCNNConfig(batch_norm=True)))
+    return replace(task, build=lambda: _Watched(DeepCNNConfig(batch_norm=True))), seen
+
+
+@pytest.mark.parametrize(("averaging", "kept"), [(0.1, 0.1), (0.999, 2 / 11)])
+def test_kept_weights_are_averages_over_the_steps(
+    digits: tuple[LabelledImages, LabelledImages], tmp_path: Path, averaging: float, kept: float
+) -> None:
+    task = replace(SHORT, recipe=replace(SHORT.recipe, averaging=averaging, batch_size=len(digits[0]) // 2))
+    watched, seen = _watched(task)
     train(watched, *digits, tmp_path, choose_device("cpu"), epochs=1)
     last = Checkpoint.load(tmp_path / "last.pt")
     assert last.averaged_from is not None
@@ -178,15 +183,7 @@ def test_stochastic_weight_averaging_keeps_the_plain_mean_of_the_last_two_thirds
 ) -> None:
     steps = 2
     task = replace(SHORT, recipe=replace(SHORT.recipe, batch_size=len(digits[0]) // steps))
-    seen: list[torch.Tensor] = []
-
-    class _Watched(DeepCNN):
-        def forward(self, digits: torch.Tensor) -> torch.Tensor:
-            if self.training:
-                seen.append(self.output.bias.detach().clone())
-            return super().forward(digits)
-
-    watched = replace(task, build=lambda: _Watched(DeepCNNConfig(batch_norm=True)))
+    watched, seen = _watched(task)
     train(watched, *digits, tmp_path, choose_device("cpu"), epochs=3, learning_rate=1e-3, swa=True)
     last = Checkpoint.load(tmp_path / "last.pt")
     assert last.averaged_from is not None
