@@ -143,6 +143,6 @@ def test_halved_scenes_keep_every_second_label_and_are_padded_with_ignored_ones(
 
 def test_half_size_halves_crops_and_is_for_street_scenes() -> None:
     crops = [stage.augmentation.crop for stage in half_size(STREETS).recipe.stages]  # type: ignore[attr-defined]
-    assert crops == [(96, 120), (128, 160)]
+    assert crops == [(96, 120), (128, 160), (184, 240)]
     with pytest.raises(TrainingError, match="only street scenes can be trained at half their size, not 'digits'"):
         half_size(DIGITS)
