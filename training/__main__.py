@@ -46,7 +46,8 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0, help="The highest, instead of the recipe's.")] = None,
     initial: Annotated[
-        Path | None, typer.Option("--init", help="A checkpoint whose weights to begin with, instead of random ones.")
+        Path | None,
+        typer.Option("--init", help="A checkpoint whose weights to begin with; the augmentation is the recipe's last."),
     ] = None,
     swa: Annotated[
         bool,
