@@ -136,7 +136,7 @@ def streets_rows() -> list[Row]:
         Row("no averaged weights", _recipe(STREETS, averaging=0.0)),
         Row("no pasted objects", _augmented(STREETS, paste_probability=0.0)),
         Row("no weather", _augmented(STREETS, **still)),
-        Row("no stage of whole frames, nothing pasted, at the end", _recipe(STREETS, stages=stages[:-1])),
+        Row("no last stage (whole frames, nothing pasted)", _recipe(STREETS, stages=stages[:-1])),
         Row("full-size scenes from the start", _recipe(STREETS, stages=(replace(stages[1], start=0.0), *stages[2:]))),
     ]
 
