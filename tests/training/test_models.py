@@ -9,6 +9,7 @@ from torch import nn
 from training.models.deep_cnn import DeepCNN, DeepCNNConfig, Ensemble, gaussian
 from training.models.segnet import SegNet, SegNetConfig, brighten, max_pool_with_positions, max_unpool, two_thirds
 from training.models.segnet_classic import SEGNET_BASIC, ClassicSegNet, ClassicSegNetConfig
+from training.models.simple_cnn import SimpleCNN, SimpleCNNConfig
 
 
 def _maps_full_of_ties(seed: int) -> torch.Tensor:
@@ -214,3 +215,43 @@ def test_folding_batch_norm_changes_no_answer_and_leaves_the_chapters_layers() -
     digits = torch.rand(8, 1, 28, 28)
     torch.testing.assert_close(folded(digits), model(digits), rtol=1e-4, atol=1e-4)
     assert [type(a) for a in folded.modules()] == [type(b) for b in DeepCNN().modules()]
+
+
+def _simple_cnn() -> SimpleCNN:
+    """One whose batch normalisation does something."""
+    torch.manual_seed(0)
+    model = SimpleCNN(SimpleCNNConfig(size=16, kernel_size=5, widths=(3, 4, 5), dropout=0.5, smoothing=0.5))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.uniform_(module.bias, -1, 1)
+    for _ in range(3):
+        model(torch.rand(16, 1, 16, 16))
+    return model.eval()
+
+
+def test_a_simple_cnn_pads_nothing_and_pools_nothing() -> None:
+    model = SimpleCNN(SimpleCNNConfig(kernel_size=7, widths=(16, 32, 48, 64)))
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert [(c.out_channels, c.kernel_size, c.padding) for c in convolutions] == [
+        (width, (7, 7), (0, 0)) for width in (16, 32, 48, 64)
+    ]
+    assert model.features(torch.zeros(2, 1, 28, 28)).shape == (2, 64, 4, 4)
+    assert model(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+    with pytest.raises(ValueError, match="7 convolutions of 5×5 leave nothing of 28×28 pixels"):
+        SimpleCNN(SimpleCNNConfig(kernel_size=5, widths=(4,) * 7))
+
+
+def test_a_simple_cnn_softens_digits_and_drops_values_as_it_should() -> None:
+    model, digits = _simple_cnn(), torch.rand(4, 1, 16, 16)
+    features = model.features(F.conv2d(digits, gaussian(0.5), padding=1)).flatten(1)
+    torch.testing.assert_close(model(digits), model.output(features))
+    assert not torch.equal(model.train()(digits), model(digits))  # dropout
+
+
+def test_a_simple_cnn_without_batch_normalisation_answers_the_same() -> None:
+    model, digits = _simple_cnn(), torch.rand(4, 1, 16, 16)
+    folded = model.fold_batch_norm().eval()
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in model.modules())  # itself, it can still train
+    torch.testing.assert_close(folded(digits), model(digits), rtol=1e-4, atol=1e-4)

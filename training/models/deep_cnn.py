@@ -92,20 +92,22 @@ class DeepCNN(nn.Module):
     def fold_batch_norm(self) -> "DeepCNN":
         """A network of the chapter's layers alone that gives the same answers as this one does in evaluation mode."""
         plain = DeepCNN(replace(self.config, batch_norm=False))
-        folded: list[nn.Module] = []
-        for module in self.features:
-            if isinstance(module, nn.BatchNorm2d):
-                convolution = folded.pop()
-                assert isinstance(convolution, nn.Conv2d)
-                folded.append(fuse_conv_bn_eval(convolution.eval(), module.eval()))
-            else:
-                folded.append(module)
-        plain.load_state_dict(
-            nn.ModuleDict(
-                {"features": nn.Sequential(*folded), "hidden": self.hidden, "output": self.output}
-            ).state_dict()
-        )
+        folded = {"features": fold_batch_norm(self.features), "hidden": self.hidden, "output": self.output}
+        plain.load_state_dict(nn.ModuleDict(folded).state_dict())
         return plain
+
+
+def fold_batch_norm(layers: nn.Sequential) -> nn.Sequential:
+    """The same layers in evaluation mode, each batch normalisation made a part of the convolution before it."""
+    folded: list[nn.Module] = []
+    for module in layers:
+        if isinstance(module, nn.BatchNorm2d):
+            convolution = folded.pop()
+            assert isinstance(convolution, nn.Conv2d)
+            folded.append(fuse_conv_bn_eval(convolution.eval(), module.eval()))
+        else:
+            folded.append(module)
+    return nn.Sequential(*folded)
 
 
 class Ensemble(nn.Module):
