@@ -97,6 +97,7 @@ class Checkpoint:
         begun, wanted = ({name: getattr(each, name) for name in names} for each in (self, asked))
         if self.settings is not None:
             begun, wanted = begun | self.settings, wanted | (asked.settings or {})
+            begun.setdefault("recipe", wanted.get("recipe"))  # not kept at first
         for name, value in wanted.items():
             if begun.get(name) != value:
                 raise CheckpointError(

@@ -4,9 +4,10 @@ To train something new, add a `Task` to `TASKS`; nothing else needs to change, n
 network may be any `nn.Module` that `Task.build` describes, its configuration any dataclass.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, replace
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -101,6 +102,19 @@ class Recipe:
     def augmentation(self, epoch: int, epochs: int) -> Augmentation:
         """The augmentation of `epoch` (from 0) out of `epochs`."""
         return next(s.augmentation for s in reversed(self.stages) if epoch >= s.start * epochs)
+
+    def digest(self) -> str:
+        """Tells it from others, whatever its `epochs` and `learning_rate` are."""
+        return hashlib.sha256(_described(replace(self, epochs=0, learning_rate=0.0)).encode()).hexdigest()[:12]
+
+
+def _described(value: object) -> str:
+    """The same text for the same value in another process: functions by their names, not by where they are."""
+    if is_dataclass(value):
+        return f"{type(value).__qualname__}({[_described(getattr(value, each.name)) for each in fields(value)]})"
+    if isinstance(value, tuple):
+        return str([_described(each) for each in value])
+    return str(getattr(value, "__qualname__", type(value).__qualname__)) if callable(value) else repr(value)
 
 
 @dataclass(frozen=True)

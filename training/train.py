@@ -81,6 +81,7 @@ def train(
         "hold-out": hold_out,
         "with-validation": with_validation,
         "swa": swa or None,  # as where it is missing, in a checkpoint from before there was any
+        "recipe": recipe.digest(),
     }
     state = Checkpoint(task.name, plain_config(task), 0, epochs, seed, {}, commit=current_commit(), settings=settings)
     if resume:

@@ -1,6 +1,8 @@
 """The loop, checkpoints, export and the command line, on tiny networks and data that are made here."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from torch import nn
 
 from tests.conftest import ROOT
 from training.checkpoint import Checkpoint
+from training.data.digit_augmentation import DigitAugmentation
 from training.data.labelled import LabelledImages
 from training.data.mnist import load_mnist
 from training.data.street_augmentation import StreetAugmentation
@@ -23,7 +26,7 @@ from training.evaluate import evaluate, open_model, table
 from training.export import PARITY_BATCH_SIZES, answers, check_parity, export, served
 from training.models.deep_cnn import DeepCNN, DeepCNNConfig
 from training.models.segnet import SegNet, SegNetConfig
-from training.tasks import DIGITS, STREETS, Recipe, Stage, Task, cosine
+from training.tasks import DIGITS, STREETS, Recipe, Stage, Task, constant_after_warmup, cosine
 from training.train import refresh_batch_norm, train
 
 # The bars of the made digits are told apart by their place, so they are not shifted about.
@@ -203,6 +206,19 @@ def test_resuming_with_other_settings_is_refused(digits: tuple[LabelledImages, L
         train(SHORT, *digits, tmp_path, device, epochs=1, seed=1, resume=True)
     with pytest.raises(CheckpointError, match="begun with epochs 1, now 2"):
         train(SHORT, *digits, tmp_path, device, epochs=2, resume=True)
+    turned = replace(SHORT, recipe=replace(SHORT.recipe, stages=(Stage(0.0, DigitAugmentation(rotation_degrees=5)),)))
+    with pytest.raises(CheckpointError, match=r"begun with recipe [0-9a-f]{12}, now [0-9a-f]{12} is"):
+        train(turned, *digits, tmp_path, device, epochs=1, resume=True)
+
+
+def test_a_recipe_is_told_from_others_in_any_process() -> None:
+    recipe = DIGITS.recipe
+    assert replace(recipe, epochs=1, learning_rate=1.0).digest() == recipe.digest()  # these are compared by name
+    for other in ({"batch_size": 1}, {"schedule": constant_after_warmup}, {"stages": (*recipe.stages, *recipe.stages)}):
+        assert replace(recipe, **other).digest() != recipe.digest()
+    program = "from training.tasks import DIGITS; print(DIGITS.recipe.digest())"
+    answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == recipe.digest()
 
 
 @pytest.mark.parametrize(
@@ -254,6 +270,19 @@ def test_a_checkpoint_from_before_settings_were_kept_is_resumed(
     train(SHORT, *few, tmp_path, device, epochs=1, learning_rate=0.5, resume=True)  # unknown, so nothing is refused
     with pytest.raises(CheckpointError, match="begun with seed 0, now 1"):
         train(SHORT, *few, tmp_path, device, epochs=1, seed=1, resume=True)
+
+
+def test_a_checkpoint_from_before_recipes_were_kept_is_resumed(
+    digits: tuple[LabelledImages, LabelledImages], tmp_path: Path
+) -> None:
+    device, few = choose_device("cpu"), (digits[0][:40], digits[1][:20])
+    train(SHORT, *few, tmp_path, device, epochs=1)
+    content = torch.load(tmp_path / "last.pt", weights_only=True)
+    del content["settings"]["recipe"]
+    torch.save(content, tmp_path / "last.pt")
+    train(SHORT, *few, tmp_path, device, epochs=1, resume=True)
+    with pytest.raises(CheckpointError, match="begun with learning-rate"):
+        train(SHORT, *few, tmp_path, device, epochs=1, learning_rate=0.5, resume=True)
 
 
 @pytest.mark.parametrize("name", ["digits", "streets"])
