@@ -1,0 +1,107 @@
+"""`scripts/train-digits` and `scripts/train-streets`: what they run, in which order, and what each step is given.
+
+The trainings take hours, so a program in Python's place notes what it is asked and leaves the files that the real one
+would. That the real one takes such options is checked against its own command line.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from tests.conftest import ROOT
+from training.__main__ import app
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the scripts are for a POSIX shell")
+
+_STAND_IN = """#!{python}
+import pathlib, sys
+command, *words = sys.argv[3:]
+asked = [word for word in words if word.endswith(".pt")]
+option = {{"train": "--run", "average": "--out", "seeds": "--keep"}}.get(command)
+made = pathlib.Path(words[words.index(option) + 1]) if option else None
+for path in map(pathlib.Path, asked):
+    assert path == made or path.is_file(), f"{{path}} is not there yet"
+with open("asked", "a") as log:
+    print(command, *words, file=log)
+if command == "train":
+    made.mkdir(parents=True, exist_ok=True)
+    (made / "last.pt").touch(), (made / "best.pt").touch()
+elif made:
+    made.parent.mkdir(parents=True, exist_ok=True)
+    made.touch()
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The scripts beside an environment that is complete, whose Python is the stand-in."""
+    folder = tmp_path / "sightline"
+    (folder / "scripts").mkdir(parents=True)
+    for name in ("scripts/train-digits", "scripts/train-streets", "scripts/environment.sh", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder / name)
+    python = folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    # Asked for its version (`-c`), it is new enough.
+    python.write_text(
+        _STAND_IN.format(python=sys.executable).replace("\n", '\nimport sys; "-c" in sys.argv and sys.exit()\n', 1)
+    )
+    python.chmod(0o755)
+    shutil.copy(ROOT / "pyproject.toml", folder / ".venv" / ".sightline-cpu-train")
+    return folder
+
+
+def _asked(checkout: Path, script: str) -> list[list[str]]:
+    """The commands that a run of the script asks of `python -m training`, each of which must be one."""
+    (checkout / "asked").unlink(missing_ok=True)
+    subprocess.run(["/bin/sh", script, "pictures", "out"], cwd=checkout, check=True)
+    commands = [line.split() for line in (checkout / "asked").read_text().splitlines()]
+    group = typer.main.get_group(app)
+    for name, *words in commands:
+        parsed = group.commands[name].make_context(name, list(words))
+        assert parsed.params["data"] == Path("pictures")
+    return commands
+
+
+def _of(commands: list[list[str]], name: str) -> list[list[str]]:
+    return [words for command, *words in commands if command == name]
+
+
+def test_train_digits(checkout: Path) -> None:
+    commands = _asked(checkout, "scripts/train-digits")
+    trained = [(words[0], words[words.index("--seed") + 1]) for words in _of(commands, "train")]
+    seeds = [("digits", str(seed)) for seed in range(5)]
+    assert trained == [*seeds, ("digits-5x5", "0"), ("digits-7x7", "0")]
+    assert ["--download" in words for words in _of(commands, "train")] == [True] + 6 * [False]  # there is no data yet
+    assert not any("--resume" in words for words in _of(commands, "train"))
+    alone, together = _of(commands, "export")
+    assert "--name" not in alone
+    assert together[together.index("--name") + 1] == "digits-ensemble"
+    members = [word for word in together if word.endswith(".pt")]
+    assert [Path(member).parent.name for member in members] == ["digits", "digits-5x5", "digits-7x7"]
+    assert members[:1] == [word for word in alone if word.endswith(".pt")]
+
+    (checkout / "pictures" / "mnist").mkdir(parents=True)
+    again = _of(_asked(checkout, "scripts/train-digits"), "train")
+    assert all("--resume" in words and "--download" not in words for words in again)
+
+
+def test_train_streets(checkout: Path) -> None:
+    commands = _asked(checkout, "scripts/train-streets")
+    assert [command for command, *_ in commands] == ["train", "train", "train", "train", "average", "train", "export"]
+    first, *later = _of(commands, "train")
+    assert "--with-validation" not in first
+    assert "--download" in first
+    for words in later:
+        assert {"--init", "--with-validation"} <= set(words)
+        assert not {"--download", "--resume"} & set(words)
+    (exported,) = _of(commands, "export")
+    assert exported[0] == later[-1][later[-1].index("--run") + 1] + "/best.pt"
+
+    (checkout / "pictures" / "camvid").mkdir(parents=True)
+    again = _of(_asked(checkout, "scripts/train-streets"), "train")
+    assert all("--resume" in words and "--download" not in words for words in again)
