@@ -42,7 +42,7 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
     name: Annotated[str, typer.Argument(help=f"What to train: {', '.join(TASKS)}.")],
     data: Data,
     run: Annotated[Path | None, typer.Option(help="Where checkpoints and the log go.  [default: runs/NAME]")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order, augmentation and dropout.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights, order, augmentation and dropout.")] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0, help="The highest, instead of the recipe's.")] = None,
     initial: Annotated[
@@ -80,22 +80,26 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
         )
     counts = f"{len(training):,} pictures to train on, {len(validation) if validation else 0:,} to validate"
     typer.echo(f"{name}: {counts}, on {chosen}")
-    best = train_model(
-        task,
-        training,
-        validation,
-        run,
-        chosen,
-        seed=seed,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        initial=None if initial is None else Checkpoint.load_initial(initial, task),
-        swa=swa,
-        hold_out=hold_out,
-        with_validation=with_validation,
-        resume=resume,
-        compiled=compiled,
-    )
+    try:
+        best = train_model(
+            task,
+            training,
+            validation,
+            run,
+            chosen,
+            seed=seed,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            initial=None if initial is None else Checkpoint.load_initial(initial, task),
+            swa=swa,
+            hold_out=hold_out,
+            with_validation=with_validation,
+            resume=resume,
+            compiled=compiled,
+        )
+    except KeyboardInterrupt:
+        typer.echo("stopped; `--resume` goes on from the last finished epoch", err=True)
+        raise typer.Exit(130) from None
     if validation is None:
         typer.echo(f"trained for {best.epoch} epochs, not validated; {run / 'best.pt'}")
     else:
@@ -109,16 +113,11 @@ def average(
     ],
     data: Data,
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
-    with_validation: Annotated[
-        bool, typer.Option("--with-validation", help="Measure batch normalisation on the validation split too.")
-    ] = False,
     device: Annotated[str, typer.Option(help="auto (CUDA when there is one), cuda or cpu.")] = "auto",
 ) -> None:
     """Make one network of several: the mean of their weights, which costs no more to serve than one of them."""
     states = [Checkpoint.load(path) for path in checkpoints]
-    task, _ = states[0].restore()
-    training, _ = training_and_validation(task, data, with_validation=with_validation)
-    average_weights(states, training, choose_device(device)).save(out)
+    average_weights(states, data, choose_device(device)).save(out)
     typer.echo(f"wrote {out}")
 
 
@@ -243,12 +242,9 @@ def main() -> None:
     """Run the command line; errors that have an explanation are printed as one line."""
     try:
         app()
-    except TrainingError as error:
+    except (TrainingError, OSError) as error:  # a full disk, a folder that cannot be written
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("stopped; `--resume` goes on from the last finished epoch", err=True)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

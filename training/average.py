@@ -8,31 +8,46 @@ and the trainings can run side by side.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from training.checkpoint import Checkpoint
-from training.data.labelled import LabelledImages
 from training.device import Device
 from training.errors import CheckpointError
+from training.splits import training_and_validation
 from training.train import refresh_batch_norm
 
 
-def average_weights(checkpoints: Sequence[Checkpoint], training: LabelledImages, device: Device) -> Checkpoint:
-    """The mean of the weights of `checkpoints`, with batch normalisation measured anew over `training`.
+def average_weights(checkpoints: Sequence[Checkpoint], data: Path, device: Device) -> Checkpoint:
+    """The mean of the weights of `checkpoints`, with batch normalisation measured anew over what they were trained on.
 
     It has to be: the statistics of a mean of networks are not the mean of theirs. The result holds weights only.
 
+    Args:
+        checkpoints: of one task.
+        data: the folder of its data set.
+        device: where to measure.
+
     Raises:
         CheckpointError: when they are of several tasks, or did not all begin from the same weights. Networks that
-            began from different random ones have nothing to do with each other, channel by channel.
+            began from different random ones have nothing to do with each other, channel by channel. Or when they were
+            not all trained on the same pictures.
     """
     first = checkpoints[0]
+    settings = first.settings or {}
     starts = {(state.task, (state.settings or {}).get("init")) for state in checkpoints}
-    if len(starts) > 1 or (first.settings or {}).get("init") is None:
+    if len(starts) > 1 or settings.get("init") is None:
         raise CheckpointError("only weights of one task that were trained from the same ones (--init) can be averaged")
+    parts = {
+        tuple((state.settings or {}).get(name) for name in ("hold-out", "with-validation")) for state in checkpoints
+    }
+    if len(parts) > 1:
+        raise CheckpointError("the checkpoints were not trained on the same pictures: --hold-out or --with-validation")
     task, model = first.restore()
+    hold_out, with_validation = next(iter(parts))
+    training, _ = training_and_validation(task, data, hold_out=hold_out, with_validation=bool(with_validation))
     model.load_state_dict({name: _mean([state.model[name] for state in checkpoints]) for name in first.model})
     device = device.suited_to(task.recipe)
     model.to(device.torch, memory_format=device.memory_format)  # type: ignore[call-overload] # the stub lacks it

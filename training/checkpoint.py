@@ -1,7 +1,7 @@
 """Checkpoints that describe themselves and are never half-written."""
 
 import hashlib
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,10 @@ class Checkpoint:
         except Exception as error:  # a damaged file makes torch raise almost anything, an IndexError for one
             # torch's own text is not shown: it advises to load with weights_only=False, which would run any code.
             raise CheckpointError(f"{path} cannot be read: it is no checkpoint, or a damaged one") from error
-        if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
+        names = {each.name for each in fields(cls)}
+        required = {each.name for each in fields(cls) if each.default is MISSING and each.default_factory is MISSING}
+        of_this_version = isinstance(content, dict) and content.pop("format", None) == _FORMAT
+        if not (of_this_version and required <= set(content) <= names):
             raise CheckpointError(f"{path} is not a checkpoint of this version of `python -m training`")
         return cls(**content)
 

@@ -8,7 +8,7 @@ from torch import channels_last, contiguous_format
 from torch import memory_format as MemoryFormat
 
 from training.errors import TrainingError
-from training.tasks import Recipe
+from training.recipe import Recipe
 
 
 @dataclass(frozen=True)

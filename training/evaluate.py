@@ -81,7 +81,12 @@ def evaluate(session: onnxruntime.InferenceSession, task: Task, data: LabelledIm
 
 
 def answer(session: onnxruntime.InferenceSession, task: Task, data: LabelledImages) -> NDArray[Any]:
-    """What the exported network answers to all of `data`: probabilities float32 N×K, or labels uint8 N×H×W."""
+    """What the exported network answers to all of `data`: probabilities float32 N×K, or labels uint8 N×H×W.
+
+    Raises:
+        DataError: when pictures or labels are not those that the task speaks of.
+    """
+    task.check(data)
     batch_size = 100 if task.kind == "classification" else 1
     steps = -(-len(data) // batch_size)
     answers = []

@@ -108,7 +108,8 @@ def export(
         name: of the model, instead of the task's.
 
     Raises:
-        ExportError: when there are fewer pictures, or answers differ at one of the batch sizes 1, 2, 5 and 8.
+        ExportError: when there are fewer pictures, the network has another number of classes than the task, or answers
+            differ at one of the batch sizes 1, 2, 5 and 8.
     """
     if len(pictures) < max(PARITY_BATCH_SIZES):
         raise ExportError(
@@ -116,6 +117,9 @@ def export(
         )
     reference = served(task, task.finish(model).eval(), torch.float32)
     expected = answers(reference, pictures[: max(PARITY_BATCH_SIZES)])
+    given = expected.shape[1] if task.kind == "classification" else int(expected.max()) + 1
+    if given > len(task.classes) or (task.kind == "classification" and given != len(task.classes)):
+        raise ExportError(f"the network names {given} classes, and {task.name} has {len(task.classes)}")
     module = served(task, task.finish(model).eval(), torch.float32 if precision == "fp32" else torch.float16)
     proto = _graph(task, module)
     proto.metadata_props.add(key=METADATA_KEY, value=json.dumps(manifest(task, precision, version, name)))

@@ -42,39 +42,42 @@ def publish(
         checkpoints: one, or several of classifiers, which then answer their mean; their networks may differ.
         data: the folder of the data set.
         split: what is scored; its first 8 pictures are also what the files must answer to as PyTorch does.
-        out: the folder of the files, and of `SHA256SUMS` where there is one. A file appears in it when it is whole.
+        out: the folder of the files, and of `SHA256SUMS` where there is one. Files appear in it when both are whole.
         name: of the model, instead of the task's; an ensemble must have one.
         version: of the model.
 
     Raises:
-        TrainingError: when the checkpoints do not go together, the split is too small, or answers differ.
+        TrainingError: when the checkpoints do not go together, the split is too small or one that they were trained on
+            as validation, or answers differ.
     """
     task, model = _together(checkpoints, name)
+    if split == "val" and any((checkpoint.settings or {}).get("with-validation") for checkpoint in checkpoints):
+        raise TrainingError(
+            "the network was trained on the validation split too, so what it scores there says nothing: score it on "
+            "--split test, or on --split train, which at least says so in the file"
+        )
     scored = task.load(data, split)
     commits = ", ".join(dict.fromkeys(checkpoint.commit for checkpoint in checkpoints))
+    # The service loads whole files only, and takes those of one name and version as one model: so none is shown to it
+    # until both are there.
+    paths = {precision: out / f"{name or task.name}.{precision}.onnx" for precision in PRECISIONS}
+    unscored = {precision: path.with_name(path.name + ".part") for precision, path in paths.items()}
     published = []
-    for precision in PRECISIONS:
-        path = out / f"{name or task.name}.{precision}.onnx"
-        unscored = path.with_name(path.name + ".part")  # the service loads whole files only, so none is shown to it
-        try:
-            export(
-                task,
-                model,
-                precision,
-                scored[: max(PARITY_BATCH_SIZES)].images.numpy(),
-                unscored,
-                version=version,
-                name=name,
-            )
-            session, _, _ = open_model(unscored)
+    try:
+        for precision, path in paths.items():
+            part, pictures = unscored[precision], scored[: max(PARITY_BATCH_SIZES)].images.numpy()
+            export(task, model, precision, pictures, part, version=version, name=name)
+            session, _, _ = open_model(part)
             scores = evaluate(session, task, scored)
             value = scores.values[task.metric]
-            set_provenance(unscored, Provenance(task.name, task.dataset, split, task.metric, value, commits))
-            unscored.replace(path)
+            set_provenance(part, Provenance(task.name, task.dataset, split, task.metric, value, commits))
+            published.append(Published(path, task, scores))
+        for precision, path in paths.items():
+            unscored[precision].replace(path)
             refresh_sum(path)
-        finally:
-            unscored.unlink(missing_ok=True)
-        published.append(Published(path, task, scores))
+    finally:
+        for part in unscored.values():
+            part.unlink(missing_ok=True)
     return published
 
 

@@ -33,11 +33,13 @@ def score_seeds(checkpoints: Sequence[Path], data: Path, split: Split) -> list[S
     """Export each checkpoint into a temporary file and score that on validation and on `split`, in the given order.
 
     Raises:
-        TrainingError: when they are not of one task, two are of one seed, or `split` has fewer than 8 pictures.
+        TrainingError: when they are not of one task and recipe, two are of one seed, one is not of a training's end or
+            was trained on the validation split, or `split` has fewer than 8 pictures.
     """
     states = [Checkpoint.load(path) for path in checkpoints]
     if len({state.task for state in states}) != 1 or len({state.seed for state in states}) != len(states):
         raise TrainingError("checkpoints of one task and of different seeds are expected")
+    _check_comparable(checkpoints, states)
     task, _ = states[0].restore()
     validation, scored = task.load(data, "val"), task.load(data, split)
     pictures = scored[: max(PARITY_BATCH_SIZES)].images.numpy()
@@ -50,6 +52,21 @@ def score_seeds(checkpoints: Sequence[Path], data: Path, split: Split) -> list[S
             values = [evaluate(session, task, part).values[task.metric] for part in (validation, scored)]
             scores.append(SeedScore(path, state.seed, *values))
     return scores
+
+
+def _check_comparable(paths: Sequence[Path], states: Sequence[Checkpoint]) -> None:
+    for path, state in zip(paths, states, strict=True):
+        if state.epoch < state.epochs:
+            raise TrainingError(
+                f"{path} is of epoch {state.epoch} of {state.epochs}; seeds are compared at the end: take last.pt of "
+                "trainings that are done"
+            )
+        if (state.settings or {}).get("with-validation"):
+            raise TrainingError(f"{path} was trained on the validation split too, which is to say which seed is best")
+    if len({(state.epochs, tuple((state.settings or {}).items())) for state in states}) > 1:
+        raise TrainingError(
+            "the checkpoints are of different epochs, learning rates or recipes; only the seed may differ"
+        )
 
 
 def best_on_validation(scores: Sequence[SeedScore]) -> SeedScore:

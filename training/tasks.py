@@ -4,27 +4,25 @@ To train something new, add a `Task` to `TASKS`; nothing else needs to change, n
 network may be any `nn.Module` that `Task.build` describes, its configuration any dataclass.
 """
 
-import hashlib
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
+from dataclasses import Field, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-import torch
+import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.data import camvid, mnist
 from training.data.digit_augmentation import DigitAugmentation
-from training.data.download import download_files
 from training.data.labelled import LabelledImages, Split
 from training.data.street_augmentation import StreetAugmentation
+from training.errors import DataError, TrainingError
+from training.losses import jaccard_loss, tempered_class_weights
 from training.models.deep_cnn import DeepCNN, DeepCNNConfig
 from training.models.segnet import SegNet, SegNetConfig
 from training.models.simple_cnn import SimpleCNN, SimpleCNNConfig
-
-Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
+from training.recipe import Recipe, Stage, digest
 
 
 class NetworkConfig(Protocol):
@@ -43,88 +41,15 @@ class LabelsPixels(Protocol):
 
 
 @dataclass(frozen=True)
-class Stage:
-    """From the fraction `start` (0…1) of all epochs on, batches are augmented by `augmentation`."""
-
-    start: float
-    augmentation: Augmentation
-
-
-def cosine(progress: float, warmup: float = 0.05) -> float:
-    """From 0 to 1 over the fraction `warmup` of a training, then along a cosine to 0 (arXiv:1608.03983)."""
-    if progress < warmup:
-        return progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
-
-
-def constant_after_warmup(progress: float, warmup: float = 0.05) -> float:
-    """From 0 to 1 over the fraction `warmup` of a training, then 1."""
-    return min(1.0, progress / warmup)
-
-
-def adamw(groups: list[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
-    """Adam with decoupled weight decay (arXiv:1711.05101)."""
-    return torch.optim.AdamW(groups, lr=learning_rate)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained.
-
-    Attributes:
-        epochs: passes over the training split.
-        batch_size: pictures a step.
-        learning_rate: the highest.
-        weight_decay: of all weights but biases and normalisation.
-        stages: augmentation over time; the first starts at 0.
-        validate_every: epochs between validations; the last epoch is always validated.
-        averaging: decay, a step, of the exponential moving average of the weights that is validated and kept, less in
-            the first steps (`training.train.moving_average`); 0 keeps the last weights themselves.
-        schedule: the fraction (0…1) of the steps that are done → the fraction of the learning rate.
-        optimizer: of parameter groups, with a learning rate.
-        bfloat16: whether to use bfloat16 where the device is fast in it.
-        channels_last_in_float32: whether channels_last is the faster memory format in float32 on a CPU; in bfloat16 and
-            on CUDA it is for every network.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    stages: tuple[Stage, ...]
-    validate_every: int = 1
-    averaging: float = 0.0
-    schedule: Callable[[float], float] = cosine
-    optimizer: Callable[[list[dict[str, Any]], float], torch.optim.Optimizer] = adamw
-    bfloat16: bool = True
-    channels_last_in_float32: bool = True
-
-    def augmentation(self, epoch: int, epochs: int) -> Augmentation:
-        """The augmentation of `epoch` (from 0) out of `epochs`."""
-        return next(s.augmentation for s in reversed(self.stages) if epoch >= s.start * epochs)
-
-    def digest(self) -> str:
-        """Tells it from others, whatever its `epochs` and `learning_rate` are."""
-        return hashlib.sha256(_described(replace(self, epochs=0, learning_rate=0.0)).encode()).hexdigest()[:12]
-
-
-def _described(value: object) -> str:
-    """The same text for the same value in another process: functions by their names, not by where they are."""
-    if is_dataclass(value):
-        return f"{type(value).__qualname__}({[_described(getattr(value, each.name)) for each in fields(value)]})"
-    if isinstance(value, tuple):
-        return str([_described(each) for each in value])
-    return str(getattr(value, "__qualname__", type(value).__qualname__)) if callable(value) else repr(value)
-
-
-@dataclass(frozen=True)
 class Task:
     """Everything that training, evaluation and export need to know of one network.
 
     `build` makes the network of `config`: a module from pictures N×C×H×W, values 0…1, to logits N×K, or N×K×H×W of a
     segmenter, which may be `LabelsPixels` too. `hold_out(data, part)` splits the training split itself into what is
-    left and one part, a sequence of CamVid for instance. `finish` makes of the trained network the one that is
-    exported.
+    left and one part, a sequence of CamVid for instance. `class_weight_exponent` is that of a segmenter's class weights
+    (`training.losses.tempered_class_weights`; 0: all classes count alike), `jaccard` the share of its Jaccard loss, and
+    `ignored_label` what pixels bear that are neither trained on nor scored, no class's number. `finish` makes of the
+    trained network the one that is exported.
     """
 
     name: str
@@ -141,53 +66,67 @@ class Task:
     download: Callable[[Path], object]
     recipe: Recipe
     hold_out: Callable[[Path, str], tuple[LabelledImages, LabelledImages]] | None = None
-    class_weights: Callable[[LabelledImages], Tensor] | None = None
+    class_weight_exponent: float = 0.0
     jaccard: float = 0.0
     ignored_label: int = -100
     finish: Callable[[nn.Module], nn.Module] = field(default=lambda model: model)
 
+    def class_weights(self, data: LabelledImages) -> Tensor | None:
+        """Of the cross-entropy, float32 (K,), rare classes counting more; None where all count alike."""
+        if not self.class_weight_exponent:
+            return None
+        return tempered_class_weights(data, len(self.classes), self.class_weight_exponent)
+
     def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-        """Mean cross-entropy of logits N×K(×H×W) against targets N(×H×W), plus `jaccard` times the Jaccard loss."""
+        """Mean cross-entropy of logits N×K(×H×W) against targets N(×H×W), plus `jaccard` times the Jaccard loss.
+
+        Zero where no pixel is labelled. Targets may be probabilities too, like the logits.
+
+        Raises:
+            TrainingError: when the network gives more or fewer logits than there are classes.
+        """
+        if logits.shape[1] != len(self.classes):
+            raise TrainingError(
+                f"the network of {self.name} gives {logits.shape[1]} values a "
+                f"{'picture' if self.kind == 'classification' else 'pixel'}, and it has {len(self.classes)} classes"
+            )
         logits = logits.float()
+        if self.kind == "segmentation" and bool((targets == self.ignored_label).all()):
+            return logits.sum() * 0
         loss = F.cross_entropy(logits, targets, weight=weights, ignore_index=self.ignored_label)
         return loss + self.jaccard * jaccard_loss(logits, targets, self.ignored_label) if self.jaccard else loss
+
+    def check(self, data: LabelledImages) -> None:
+        """Check that pictures and labels are those that the task speaks of.
+
+        Raises:
+            DataError: naming where they came from, and what is not as the task has it.
+        """
+        channels = 1 if self.color == "L" else 3
+        found, expected = tuple(data.images.shape[1:]), (self.height, self.width, channels)
+        if found != expected:
+            raise DataError(f"{data.source} holds pictures of {found}; {self.name} takes {expected} (H×W×C)")
+        size = (len(data), self.height, self.width) if self.kind == "segmentation" else (len(data),)
+        if tuple(data.targets.shape) != size:
+            raise DataError(f"{data.source} holds labels of {tuple(data.targets.shape)}; {size} are expected")
+        labels = {int(label) for part in data.targets.numpy() for label in np.unique(part)}
+        unlabelled = {self.ignored_label} if self.kind == "segmentation" else set()
+        unknown = sorted(labels - set(range(len(self.classes))) - unlabelled)
+        if unknown:
+            others = f", and {self.ignored_label} of unlabelled pixels" if self.kind == "segmentation" else ""
+            raise DataError(
+                f"{data.source} holds the label {unknown[0]}; {self.name} has 0 to {len(self.classes) - 1}{others}"
+            )
+
+    def digest(self) -> str:
+        """Tells how it is trained from other ways, whatever its recipe's `epochs` and `learning_rate` are."""
+        recipe = replace(self.recipe, epochs=0, learning_rate=0.0)
+        return digest(recipe, self.class_weight_exponent, self.jaccard, self.ignored_label)
 
     @property
     def metric(self) -> str:
         """The name of the figure that chooses the best checkpoint."""
         return "accuracy" if self.kind == "classification" else "mean IoU"
-
-
-def tempered_class_weights(data: LabelledImages, classes: int, exponent: float) -> Tensor:
-    """Weights (classes,) that fall with a class's share of the labelled pixels, `share ** -exponent`, mean one.
-
-    The inverse frequency itself (exponent 1) would make a pole's pixel count a hundred times a road's, and poles
-    grow fat; the exponent tempers that.
-    """
-    counts = torch.bincount(data.targets.flatten().int(), minlength=classes)[:classes].double()
-    weights = (counts / counts.sum()).clamp(min=1e-4) ** -exponent
-    weights = weights / (weights * counts / counts.sum()).sum()
-    return weights.float()
-
-
-def jaccard_loss(logits: Tensor, targets: Tensor, ignored_label: int) -> Tensor:
-    """One minus the soft intersection over union, mean over the classes that occur in the batch.
-
-    It pulls at the very figure that is published, where cross-entropy counts pixels (Rahman and Wang, 2016,
-    doi:10.1007/978-3-319-50835-1_22).
-
-    Args:
-        logits: N×K×H×W.
-        targets: int64 N×H×W.
-        ignored_label: of pixels that are left out.
-    """
-    counted = (targets != ignored_label)[:, None]
-    probabilities = logits.softmax(1) * counted
-    truth = torch.zeros_like(logits).scatter_(1, targets.clamp(max=logits.shape[1] - 1)[:, None], 1) * counted
-    intersection = (probabilities * truth).sum((0, 2, 3))
-    true = truth.sum((0, 2, 3))
-    iou = intersection / (probabilities.sum((0, 2, 3)) + true - intersection).clamp(min=1)
-    return 1 - iou[true > 0].mean() if bool((true > 0).any()) else logits.sum() * 0
 
 
 def _fold(model: nn.Module) -> nn.Module:
@@ -215,7 +154,7 @@ DIGITS = Task(
     config=_DIGITS_CONFIG,
     build=lambda: DeepCNN(_DIGITS_CONFIG),
     load=mnist.load_mnist,
-    download=lambda data: download_files(mnist.MIRROR, mnist.REMOTE_FILES, data / "mnist"),
+    download=mnist.download_mnist,
     recipe=Recipe(
         epochs=24,
         batch_size=128,
@@ -298,7 +237,7 @@ STREETS = Task(
     ),
     # With 0.5, rare classes were found too often rather than too seldom: taking the weights' logarithms off a trained
     # network's scores took its mean IoU on training frames from 65.8 to 68.9%. The Jaccard loss does the rest.
-    class_weights=lambda data: tempered_class_weights(data, len(camvid.CLASSES), exponent=0.25),
+    class_weight_exponent=0.25,
     jaccard=0.5,
     ignored_label=camvid.IGNORED_LABEL,
     finish=_fold,

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -18,9 +19,10 @@ from training.checkpoint import Checkpoint, plain_config
 from training.commit import current_commit
 from training.data.labelled import LabelledImages
 from training.device import Device
-from training.errors import DivergenceError
+from training.errors import DivergenceError, TrainingError
 from training.metrics import confusion_matrix, segmentation_scores
-from training.tasks import Augmentation, Recipe, Task, constant_after_warmup
+from training.recipe import Augmentation, Recipe, constant_after_warmup
+from training.tasks import Task
 
 _Weights = list[Tensor] | tuple[Tensor, ...]
 
@@ -51,17 +53,23 @@ def train(
     `epochs` and `learning_rate` stand in for the recipe's. With `initial`, training begins from its weights instead of
     random ones, in the recipe's last stage. `swa` is stochastic weight averaging (Izmailov et al., 2018,
     arXiv:1803.05407): the learning rate stays at its highest, and the weights that are kept are the plain mean over the
-    last two thirds of the steps, instead of the recipe's schedule and averaging. `hold_out` and `with_validation` say
-    how `training` and `validation` were chosen; they are only written down, for `resume` to compare. `compiled` runs
-    the network through `torch.compile`, which needs a C++ compiler on a CPU and some minutes at every new size of crop:
-    a step of `streets` took 113 ms a crop after it and 128 before on one core of an AMD EPYC (Zen 5, bfloat16).
+    last two thirds of the steps, instead of the recipe's schedule and averaging, and of the best on validation.
+    `hold_out` and `with_validation` say how `training` and `validation` were chosen; they are only written down, for
+    `resume` to compare and for what is made of the checkpoint later. `compiled` runs the network through
+    `torch.compile`, which needs a C++ compiler on a CPU and some minutes at every new size of crop: a step of `streets`
+    took 113 ms a crop after it and 128 before on one core of an AMD EPYC (Zen 5, bfloat16).
 
     Returns:
-        the best checkpoint.
+        the best checkpoint; with `swa`, the last.
 
     Raises:
         CheckpointError: when there is nothing to resume, or it was begun with other settings.
+        DataError: when pictures or labels are not those that the task speaks of.
+        DivergenceError: when the loss is no longer a number.
     """
+    for data in (training, validation):
+        if data is not None:
+            task.check(data)
     epochs = epochs or task.recipe.epochs
     recipe = _adjusted(task.recipe, learning_rate, only_last_stage=initial is not None, swa=swa)
     task = replace(task, recipe=recipe)
@@ -81,8 +89,9 @@ def train(
         "hold-out": hold_out,
         "with-validation": with_validation,
         "swa": swa or None,  # as where it is missing, in a checkpoint from before there was any
-        "recipe": recipe.digest(),
+        "recipe": task.digest(),
     }
+    _check_writable(run)
     state = Checkpoint(task.name, plain_config(task), 0, epochs, seed, {}, commit=current_commit(), settings=settings)
     if resume:
         state = _resume(run, state, model, averaged, optimizer)
@@ -90,8 +99,9 @@ def train(
         averaged.n_averaged.fill_((state.epoch - since) * _steps(recipe, training))
     if compiled:
         model.compile()
+    weights = task.class_weights(training)
+    weights = None if weights is None else weights.to(device.torch)
     training, validation = training.to(device.torch), validation.to(device.torch) if validation else None
-    weights = task.class_weights(training).to(device.torch) if task.class_weights else None
 
     for epoch in range(state.epoch, epochs):
         started = time.monotonic()
@@ -119,8 +129,9 @@ def train(
             refresh_batch_norm(averaged.module, training, device, recipe.batch_size)
             if validation is not None:
                 metric = validate(task, averaged.module, validation, device)
-                # Mean IoU is NaN while a network names no class that occurs: then anything is better.
-                improved = metric > state.best or not math.isfinite(state.best)
+                # Mean IoU is NaN where no pixel is labelled: then anything is better. A mean of weights that is not
+                # whole yet is none to keep, however well it does.
+                improved = last if swa else metric > state.best or not math.isfinite(state.best)
                 state.best = metric if improved else state.best
                 entry[task.metric] = round(metric, 5)
         state.epoch, state.model = epoch + 1, averaged.module.state_dict()
@@ -169,8 +180,8 @@ def train_one_epoch(
         optimizer.step()
         averaged.update_parameters(model)
         total += float(loss.detach())
-    if not math.isfinite(total):
-        raise DivergenceError(f"the loss became {total} in epoch {epoch + 1}; lower the learning rate")
+        if not math.isfinite(total):
+            raise DivergenceError(f"the loss became {total} in epoch {epoch + 1}; lower the learning rate")
     return total / steps
 
 
@@ -191,7 +202,7 @@ def moving_average(decay: float) -> Callable[[_Weights, _Weights, Tensor | int],
 
 @torch.inference_mode()
 def refresh_batch_norm(model: nn.Module, data: LabelledImages, device: Device, batch_size: int) -> None:
-    """Measure batch normalisation's statistics anew, over whole pictures as they are.
+    """Measure batch normalisation's statistics anew, over whole pictures as they are (`SegNet` takes its two looks).
 
     The running ones follow the last few batches of augmented crops, which are not what will be asked: on `streets`
     they cost 1.7 points of mean IoU. A network without batch normalisation is left as it is.
@@ -234,6 +245,16 @@ def _adjusted(recipe: Recipe, learning_rate: float | None, *, only_last_stage: b
     if learning_rate is not None:
         recipe = replace(recipe, learning_rate=learning_rate)
     return replace(recipe, stages=(replace(recipe.stages[-1], start=0.0),)) if only_last_stage else recipe
+
+
+def _check_writable(run: Path) -> None:
+    """Find out now, not after the first epoch."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=run):
+            pass
+    except OSError as error:
+        raise TrainingError(f"nothing can be written into {run} ({error}); choose another folder with --run") from error
 
 
 def _write(state: Checkpoint, run: Path, *, improved: bool) -> None:

@@ -1,6 +1,7 @@
 """Ablations: what their rows change, and that trials are run once, counted and tabled."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def test_every_row_trains(row: Row) -> None:
 
 def test_rows_have_names_of_their_own() -> None:
     for each in (digits_rows(), streets_rows()):
-        assert len({trial_folder(Path(), row.name, "0", Shortening(1)) for row in each}) == len(each)
+        assert len({trial_folder(Path(), row.name, "0", Shortening(1), "") for row in each}) == len(each)
 
 
 def test_the_first_row_is_the_chapters_training() -> None:
@@ -67,7 +68,7 @@ def test_trials_are_run_once_and_tabled(mnist: Path, tmp_path: Path, monkeypatch
     expected_lines = [("quick", "0", 2, 40), ("quick", "1", 2, 40)]
     assert [(line["row"], line["part"], line["epochs"], line["pictures"]) for line in lines] == expected_lines
     labels = DIGITS.load(mnist, "test").targets.numpy()
-    folders = [trial_folder(out, "quick", part, Shortening(2, 40)) for part in ("0", "1")]
+    folders = [trial_folder(out, "quick", part, Shortening(2, 40), lines[0]["recipe"]) for part in ("0", "1")]
     answers = [np.load(folder / "probabilities.npy") for folder in folders]
     assert not np.array_equal(*answers)
     for line, answer in zip(lines, answers, strict=True):
@@ -82,9 +83,21 @@ def test_trials_are_run_once_and_tabled(mnist: Path, tmp_path: Path, monkeypatch
         run("digits", mnist, out, CPU, only=["quick"], shortening=Shortening(2, 40))
     assert read_trials(out) == lines
 
+    # Another recipe under the same name is trained anew, from the beginning, and not averaged with the old one.
+    changed = replace(quick, recipe=replace(quick.recipe, weight_decay=0.5))
+    with monkeypatch.context() as patched:
+        patched.setitem(rows.ROWS, "digits", lambda: [Row("quick", changed)])
+        elsewhere = out.with_name("changed")
+        shutil.copytree(out, elsewhere)
+        run("digits", mnist, elsewhere, CPU, shortening=Shortening(2, 40))
+    assert [line["part"] for line in read_trials(elsewhere)] == ["0", "1", "0", "1"]
+    assert len({line["recipe"] for line in read_trials(elsewhere)}) == 2
+    with pytest.raises(TrainingError, match="sizes or recipes"):
+        table("digits", elsewhere, mnist)
+
     run("digits", mnist, out, CPU, only=["quick"], shortening=Shortening(1, 40))
     assert [line["epochs"] for line in read_trials(out)] == [2, 2, 1, 1]
-    with pytest.raises(TrainingError, match="trials of 'quick' of different epochs, pictures or sizes"):
+    with pytest.raises(TrainingError, match="trials of 'quick' of different epochs, pictures, sizes or recipes"):
         table("digits", out, mnist)
 
 
@@ -92,7 +105,15 @@ def test_the_table_of_held_out_sequences(tmp_path: Path) -> None:
     assert PARTS["streets"] == ("0001TP", "0006R0", "0016E5")
     results = [("ours", "0001TP", 0.5), ("ours", "0006R0", 0.6), ("ours", "0016E5", 0.4), ("half", "0006R0", 0.3)]
     lines = [
-        {"row": row, "part": part, "epochs": 9, "value": value, "validation": value + 0.1, "parameters": 2_500_000}
+        {
+            "row": row,
+            "part": part,
+            "epochs": 9,
+            "recipe": "abc",
+            "value": value,
+            "validation": value + 0.1,
+            "parameters": 2_500_000,
+        }
         for row, part, value in results
     ]
     del lines[-1]["validation"]  # a result from before it was scored

@@ -26,7 +26,8 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         model = TINY_STREETS.build()
         state = Checkpoint("streets", plain_config(TINY_STREETS), 1, 1, seed, model.state_dict())
         paths.append(tmp_path / f"{seed}.pt")
-        replace(state, settings={"init": start}, commit=f"commit-{min(seed, 1)}").save(paths[-1])
+        settings = {"init": start, "with-validation": start == "two"}
+        replace(state, settings=settings, commit=f"commit-{min(seed, 1)}").save(paths[-1])
     return paths
 
 
@@ -48,7 +49,8 @@ def test_weights_are_averaged_and_statistics_measured_anew(trained: list[Path], 
         assert parameter.ndim < 4 or not torch.equal(parameter, members[0].model[name])
     # Measured again, nothing changes; the members' own statistics, those of no training, were 0 and 1.
     device = choose_device("cpu").suited_to(TINY_STREETS.recipe)
-    refresh_batch_norm(model, load_camvid(camvid, "train"), device, TINY_STREETS.recipe.batch_size)
+    seen = load_camvid(camvid, "train") + load_camvid(camvid, "val")  # as their settings have it
+    refresh_batch_norm(model, seen, device, TINY_STREETS.recipe.batch_size)
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, mean.model[name], rtol=1e-3, atol=1e-3)  # summed in another order
         if name.endswith("running_var"):
@@ -58,6 +60,9 @@ def test_weights_are_averaged_and_statistics_measured_anew(trained: list[Path], 
 def test_weights_of_different_starts_are_refused(trained: list[Path], camvid: Path, tmp_path: Path) -> None:
     out = tmp_path / "mean.pt"
     assert "the same ones (--init)" in _average(*trained, "--data", camvid, "--out", out)[1]
+    changed = Checkpoint.load(trained[2])
+    replace(changed, settings={"init": "two", "with-validation": False}).save(trained[2])
+    assert "not trained on the same pictures" in _average(*trained[1:], "--data", camvid, "--out", out)[1]
     scratch = replace(Checkpoint.load(trained[0]), settings={"init": None})
     for path in trained[:2]:
         scratch.save(path)

@@ -1,5 +1,7 @@
 """The command line of training, from data to exported files."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from tests.conftest import ROOT
 from tests.training.test_training import SHORT
 from training import __main__ as command_line
 from training import tasks
@@ -145,3 +148,25 @@ def test_several_seeds_from_the_command_line(mnist: Path, tmp_path: Path) -> Non
     assert lines[4] == f"accuracy, test: {values.mean():.2%} ± {values.std(ddof=1):.2%} over 3 seeds"
     assert Checkpoint.load(tmp_path / "best.pt").seed == best
     assert "different seeds" in _run("seeds", paths[0], paths[0], "--data", mnist)[1]
+
+
+def test_an_interruption_says_how_to_go_on(mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "train_model", interrupted)
+    code, output = _run("train", "digits", "--data", mnist, "--run", tmp_path, "--device", "cpu")
+    assert code == 130
+    assert "stopped; `--resume` goes on" in output
+
+
+def test_what_cannot_be_written_is_one_line(mnist: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    torch.manual_seed(0)
+    Checkpoint("digits", plain_config(DIGITS), 1, 1, 0, DIGITS.build().state_dict()).save(tmp_path / "x.pt")
+    command = [sys.executable, "-m", "training", "export", f"{tmp_path}/x.pt", "--data", f"{mnist}", "--out"]
+    made = subprocess.run([*command, f"{tmp_path}/file/models"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert made.returncode == 1
+    assert made.stderr.count("\n") == 1
+    assert made.stderr.startswith("error: ")
+    assert "file" in made.stderr

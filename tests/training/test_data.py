@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import zipfile
 from pathlib import Path
 
@@ -9,16 +10,17 @@ from PIL import Image
 
 from tests.training.conftest import write_idx
 from training.data import camvid as camvid_data
+from training.data import mnist as mnist_data
 from training.data.camvid import download_camvid, hold_out_sequence, load_camvid, pixels_sha256
 from training.data.digit_augmentation import DigitAugmentation
 from training.data.digit_styles import add_strokes
 from training.data.distractors import distractors, shuffle_tiles
-from training.data.download import RemoteArchive
+from training.data.download import RemoteArchive, RemoteFile
 from training.data.labelled import LabelledImages
 from training.data.mnist import load_mnist, read_idx
 from training.data.street_augmentation import StreetAugmentation
 from training.errors import DataError
-from training.tasks import jaccard_loss, tempered_class_weights
+from training.losses import jaccard_loss, tempered_class_weights
 
 
 def test_mnist_splits(mnist: Path) -> None:
@@ -96,6 +98,17 @@ def test_damaged_camvid_is_explained(camvid: Path) -> None:
     Image.new("L", (480, 360), 12).save(labels)
     with pytest.raises(DataError, match="holds the class 12"):
         load_camvid(camvid, "val")
+    frame = camvid / "camvid" / "train" / name
+    Image.fromarray(np.full((360, 480), 40_000, np.uint16)).save(frame)  # Pillow would make white of it
+    with pytest.raises(DataError, match=r"has more than 8 bits a channel \(mode I;16\)"):
+        load_camvid(camvid, "train")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+        with pytest.raises(DataError, match=r"cannot be decoded .*decompression bomb"):
+            load_camvid(camvid, "test")
+    (camvid / "camvid" / "test.txt").write_bytes(b"caf\xe9.png caf\xe9.png")
+    with pytest.raises(DataError, match=r"test\.txt is no text in UTF-8"):
+        load_camvid(camvid, "test")
 
 
 def test_a_shuffled_pass_is_seeded_and_drops_the_small_rest() -> None:
@@ -174,6 +187,16 @@ def test_a_sequence_is_held_out(camvid: Path) -> None:
     assert torch.equal((left + held_out).targets, everything.targets)
     with pytest.raises(DataError, match="0001TP, 0006R0; one of several"):
         hold_out_sequence(camvid, "Seq05VD")
+
+
+def test_a_sequence_whose_name_begins_like_anothers_is_told_from_it(camvid: Path) -> None:
+    for kind in ("train", "trainannot"):
+        for old, new in (("0001TP_000000", "drive1_0"), ("0001TP_000001", "drive10_0")):
+            (camvid / "camvid" / kind / f"{old}.png").rename(camvid / "camvid" / kind / f"{new}.png")
+    names = ("drive1_0.png", "drive10_0.png")
+    (camvid / "camvid" / "train.txt").write_text("".join(f"train/{name} trainannot/{name}\n" for name in names))
+    for sequence in ("drive1", "drive10"):
+        assert [len(part) for part in hold_out_sequence(camvid, sequence)] == [1, 1]
 
 
 def test_street_augmentation_keeps_pictures_and_labels_together() -> None:
@@ -266,6 +289,45 @@ def test_a_downloaded_camvid_must_be_the_published_one(
         monkeypatch.setitem(camvid_data.PIXELS_SHA256, split, digest)
     download_camvid(target, remote)
     assert len(load_camvid(target, "test")) == 2
+    archive.unlink()
+    download_camvid(target, remote)  # it is there: nothing is fetched
+    # What is somebody's own is not replaced.
+    (target / "camvid" / "train.txt").unlink()
+    with pytest.raises(DataError, match="holds something else than the published CamVid; move it away first"):
+        download_camvid(target, remote)
+    assert (target / "camvid" / "val.txt").is_file()
+    for path in sorted((target / "camvid").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    with pytest.raises(DataError, match="could not be downloaded"):
+        download_camvid(target, remote)  # an empty folder is nobody's
+
+
+def test_mnist_is_fetched_to_where_the_rest_of_it_is(mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = mnist / "mnist"
+    files, published = [], mnist.with_name("published")
+    published.mkdir()
+    for path in sorted(folder.iterdir()):
+        (published / path.name).write_bytes(path.read_bytes())
+        files.append(RemoteFile(path.name, hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()))
+    monkeypatch.setattr(mnist_data, "REMOTE_FILES", tuple(files))
+    lost, unpacked = folder / "t10k-labels-idx1-ubyte.gz", folder / "t10k-images-idx3-ubyte"
+    unpacked.write_bytes(gzip.decompress(unpacked.with_suffix(".gz").read_bytes()))
+    unpacked.with_suffix(".gz").unlink()
+    for data in (mnist, folder):
+        lost.unlink()
+        mnist_data.download_mnist(data, published.as_uri() + "/")
+        assert len(load_mnist(data, "test")) == 40
+        assert not unpacked.with_suffix(".gz").exists()  # what is there unpacked is not fetched
+        assert not (folder / "mnist").exists()
+    unpacked.write_bytes(unpacked.read_bytes()[:-1])
+    mnist_data.download_mnist(mnist, published.as_uri() + "/")
+    assert len(load_mnist(mnist, "test")) == 40
+
+
+def test_pasted_classes_must_be_classes() -> None:
+    with pytest.raises(ValueError, match=r"\(2, 6, 7, 8, 9, 10\) are to be below ignored_label 5"):
+        StreetAugmentation(crop=(8, 8), ignored_label=5)
+    StreetAugmentation(crop=(8, 8), ignored_label=5, pasted_classes=())
 
 
 def test_added_strokes_make_upstrokes_feet_and_bars_of_ones_and_sevens_alone() -> None:

@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from service.images import prepare
+from service.manifest import ModelInput
 from tests.conftest import ROOT
 from training.__main__ import app
 from training.tasks import TASKS, Task
@@ -38,3 +40,10 @@ def test_a_task_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         result = runner.invoke(app, command, catch_exceptions=False)
         assert result.exit_code == 0, result.output
     assert "100.00%" in result.output
+    # What the network learns from is what the service makes of the same picture.
+    loaded, task = defined["load_letters"](tmp_path / "data", "test"), defined["TASK"]
+    with Image.open(tmp_path / "data" / "letters" / "test" / "A" / "0.png") as picture:
+        model_input = ModelInput(height=task.height, width=task.width, color=task.color)
+        seen = prepare(picture.convert("RGB"), model_input, task.preparation).pixels
+    difference = np.abs(loaded.images[0].numpy().astype(int) - seen)
+    assert difference.max() <= 1

@@ -23,6 +23,12 @@ class _Host(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.requests.append(self.path)
+        if self.path == "/chunked":  # one chunk of the two that it says
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n5\r\nab")
+            return
+        if self.path == "/rubbish":
+            self.wfile.write(b"no answer\r\n\r\n")
+            return
         body = self.files.get(self.path)
         if body is None:
             self.send_error(403)
@@ -75,6 +81,9 @@ def test_a_host_that_refuses_or_ends_early_is_explained(host: str, tmp_path: Pat
     (tmp_path / "x").write_bytes(b"from before")
     with pytest.raises(DataError, match="3000 of 6000 bytes"):
         fetch(host + "cut", tmp_path / "x")
+    for path in ("chunked", "rubbish"):
+        with pytest.raises(DataError, match="could not be downloaded"):
+            fetch(host + path, tmp_path / "x")
     assert (tmp_path / "x").read_bytes() == b"from before"
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
 

@@ -1,20 +1,23 @@
 """From checkpoints to the folder of served files, and what is refused."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from training import export
 from training.checkpoint import Checkpoint, plain_config
 from training.data.labelled import LabelledImages
 from training.errors import CheckpointError, ExportError, TrainingError
 from training.evaluate import open_model
+from training.export import Precision
 from training.publish import publish
 from training.seeds import score_seeds
 from training.splits import training_and_validation
-from training.tasks import DIGITS, STREETS, TASKS
+from training.tasks import DIGITS, STREETS, TASKS, Task
 
 
 def _checkpoint(name: str = "digits", *, seed: int = 0, commit: str = "abc") -> Checkpoint:
@@ -96,3 +99,41 @@ def test_what_is_trained_and_validated_on(mnist: Path) -> None:
         training_and_validation(DIGITS, mnist, hold_out="0001TP")
     with pytest.raises(TrainingError, match="exclude each other"):
         training_and_validation(STREETS, mnist, hold_out="0001TP", with_validation=True)
+
+
+def test_a_failure_in_one_precision_leaves_both_as_they_were(
+    mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish([_checkpoint()], mnist, "test", tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.onnx")}
+
+    def fails(_task: Task, precision: Precision, *_: object) -> None:
+        if precision == "fp16":
+            raise ExportError("they differ")
+
+    monkeypatch.setattr(export, "check_parity", fails)
+    with pytest.raises(ExportError, match="they differ"):
+        publish([_checkpoint(seed=1)], mnist, "test", tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("digits*")} == before
+
+
+def test_a_score_on_pictures_that_were_trained_on_is_not_called_validation(mnist: Path, tmp_path: Path) -> None:
+    state = replace(_checkpoint(), settings={"with-validation": True})
+    with pytest.raises(TrainingError, match="was trained on the validation split too"):
+        publish([_checkpoint(), state], mnist, "val", tmp_path, name="both")
+    assert publish([state], mnist, "test", tmp_path)
+
+
+def test_seeds_are_compared_at_the_end_of_one_recipe(mnist: Path, tmp_path: Path) -> None:
+    states = [replace(_checkpoint(seed=seed), settings={"recipe": "abc"}) for seed in range(2)]
+    for other, message in (
+        (replace(states[1], epochs=2), "1.pt is of epoch 1 of 2; seeds are compared at the end"),
+        (replace(states[1], settings={"with-validation": True}), "1.pt was trained on the validation split too"),
+        (replace(states[1], settings={"recipe": "def"}), "different epochs, learning rates or recipes"),
+        (replace(states[1], epoch=2, epochs=2), "different epochs, learning rates or recipes"),
+    ):
+        paths = [tmp_path / f"{seed}.pt" for seed in range(2)]
+        for path, state in zip(paths, (states[0], other), strict=True):
+            state.save(path)
+        with pytest.raises(TrainingError, match=message):
+            score_seeds(paths, mnist, "test")

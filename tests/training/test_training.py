@@ -1,9 +1,11 @@
 """The loop, checkpoints, export and the command line, on tiny networks and data that are made here."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,13 @@ from training.data.labelled import LabelledImages
 from training.data.mnist import load_mnist
 from training.data.street_augmentation import StreetAugmentation
 from training.device import Device, choose_device
-from training.errors import CheckpointError, DivergenceError, ExportError
+from training.errors import CheckpointError, DataError, DivergenceError, ExportError, TrainingError
 from training.evaluate import evaluate, open_model, table
 from training.export import PARITY_BATCH_SIZES, answers, check_parity, export, served
 from training.models.deep_cnn import DeepCNN, DeepCNNConfig
 from training.models.segnet import SegNet, SegNetConfig
-from training.tasks import DIGITS, STREETS, Recipe, Stage, Task, constant_after_warmup, cosine
+from training.recipe import Recipe, Stage, constant_after_warmup, cosine, digest
+from training.tasks import DIGITS, STREETS, Task
 from training.train import refresh_batch_norm, train
 
 # The bars of the made digits are told apart by their place, so they are not shifted about.
@@ -194,6 +197,9 @@ def test_stochastic_weight_averaging_keeps_the_plain_mean_of_the_last_two_thirds
     after = [*seen[1:], last.averaged_from["output.bias"]]
     torch.testing.assert_close(last.model["output.bias"], torch.stack(after[steps:]).mean(0))
     assert len({tuple(biases.tolist()) for biases in after}) == 3 * steps
+    best = Checkpoint.load(tmp_path / "best.pt")  # the whole mean, even if an earlier epoch did better on validation
+    assert best.epoch == 3
+    assert best.best == last.history[-1]["accuracy"]
     assert [group["lr"] for group in last.optimizer["param_groups"]] == [1e-3, 1e-3]
 
 
@@ -211,14 +217,50 @@ def test_resuming_with_other_settings_is_refused(digits: tuple[LabelledImages, L
         train(turned, *digits, tmp_path, device, epochs=1, resume=True)
 
 
-def test_a_recipe_is_told_from_others_in_any_process() -> None:
-    recipe = DIGITS.recipe
-    assert replace(recipe, epochs=1, learning_rate=1.0).digest() == recipe.digest()  # these are compared by name
-    for other in ({"batch_size": 1}, {"schedule": constant_after_warmup}, {"stages": (*recipe.stages, *recipe.stages)}):
-        assert replace(recipe, **other).digest() != recipe.digest()
-    program = "from training.tasks import DIGITS; print(DIGITS.recipe.digest())"
+def test_how_a_task_is_trained_is_told_from_other_ways_in_any_process() -> None:
+    def turned(degrees: float) -> Stage:
+        return Stage(0.0, partial(_turned, degrees=degrees))
+
+    digests = {DIGITS.digest(), STREETS.digest(), replace(STREETS, jaccard=0.1).digest()}
+    digests |= {replace(STREETS, class_weight_exponent=0.1).digest(), replace(STREETS, ignored_label=12).digest()}
+    for other in (
+        {"batch_size": 1},
+        {"schedule": constant_after_warmup},
+        {"stages": DIGITS.recipe.stages * 2},
+        {"stages": (Stage(0.0, DigitAugmentation(shear=0.2)),)},
+        {"stages": (Stage(0.0, lambda images, targets, _: (images, targets)),)},
+        {"stages": (Stage(0.0, lambda images, targets, _: (images * 0, targets)),)},
+        {"stages": (turned(1),)},
+        {"stages": (turned(2),)},
+        {"stages": (Stage(0.0, _Noise(0.1)),)},
+        {"stages": (Stage(0.0, _Noise(0.2)),)},
+    ):
+        digests.add(replace(DIGITS, recipe=replace(DIGITS.recipe, **other)).digest())
+    assert len(digests) == 15
+    by_name = replace(DIGITS, recipe=replace(DIGITS.recipe, epochs=1, learning_rate=1.0))  # compared by their names
+    assert by_name.digest() == DIGITS.digest()
+    assert digest(_Noise(0.1)) == digest(_Noise(0.1))
+    program = "from training.tasks import STREETS; print(STREETS.digest())"
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == recipe.digest()
+    assert answer.stdout.strip() == STREETS.digest()
+
+
+def _turned(
+    images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator, degrees: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return DigitAugmentation(rotation_degrees=degrees)(images, targets, generator)
+
+
+class _Noise:
+    """An augmentation that is no dataclass."""
+
+    def __init__(self, amount: float) -> None:
+        self.amount = amount
+
+    def __call__(
+        self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return images + self.amount * torch.rand(images.shape, generator=generator), targets
 
 
 @pytest.mark.parametrize(
@@ -465,3 +507,64 @@ def test_bfloat16_is_used_on_a_cpu_only_where_it_is_fast(monkeypatch: pytest.Mon
     for capabilities, expected in (({}, False), ({"amx_bf16": True}, True), ({"avx512_bf16": True}, True)):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
         assert choose_device("cpu").bfloat16 is expected
+
+
+def test_data_that_is_not_what_the_task_speaks_of_is_refused(tmp_path: Path) -> None:
+    digit, frame = torch.zeros(2, 28, 28, 1, dtype=torch.uint8), torch.zeros(2, 360, 480, 3, dtype=torch.uint8)
+    labels, pixels = torch.zeros(2, dtype=torch.uint8), torch.zeros(2, 360, 480, dtype=torch.uint8)
+    DIGITS.check(LabelledImages(digit, labels, "here"))
+    STREETS.check(LabelledImages(frame, pixels + 11, "here"))
+    for task, images, targets, message in (
+        (DIGITS, digit, labels + 10, r"here holds the label 10; digits has 0 to 9$"),
+        (DIGITS, digit[:, :27], labels, r"here holds pictures of \(27, 28, 1\); digits takes \(28, 28, 1\)"),
+        (DIGITS, digit, pixels, r"here holds labels of \(2, 360, 480\); \(2,\) are expected"),
+        (STREETS, frame, pixels + 12, "here holds the label 12; streets has 0 to 10, and 11 of unlabelled pixels"),
+        (STREETS, digit, pixels, r"here holds pictures of \(28, 28, 1\); streets takes \(360, 480, 3\)"),
+        (STREETS, frame, labels, r"here holds labels of \(2,\); \(2, 360, 480\) are expected"),
+    ):
+        with pytest.raises(DataError, match=message):
+            train(task, LabelledImages(images, targets, "here"), None, tmp_path, choose_device("cpu"), epochs=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_of_another_number_of_classes_is_refused(
+    digits: tuple[LabelledImages, LabelledImages], tmp_path: Path
+) -> None:
+    other = replace(SHORT, build=lambda: DeepCNN(DeepCNNConfig(classes=12)))
+    with pytest.raises(TrainingError, match="the network of digits gives 12 values a picture, and it has 10 classes"):
+        train(other, *digits, tmp_path, choose_device("cpu"), epochs=1)
+    pictures = digits[0].images[:8].numpy()
+    with pytest.raises(ExportError, match="the network names 12 classes, and digits has 10"):
+        export(replace(other, finish=lambda model: model), other.build(), "fp32", pictures, tmp_path / "x", version="1")
+
+
+def test_a_batch_in_which_nothing_is_labelled_teaches_nothing() -> None:
+    logits = torch.randn(2, 11, 4, 6, requires_grad=True)
+    loss = STREETS.loss(logits, torch.full((2, 4, 6), 11), None)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_named_at_once(
+    digits: tuple[LabelledImages, LabelledImages], tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(TrainingError, match="choose another folder with --run"):
+        train(SHORT, *digits, tmp_path / "run", choose_device("cpu"), epochs=1)
+
+
+def test_a_run_that_is_a_file_is_named_at_once(digits: tuple[LabelledImages, LabelledImages], tmp_path: Path) -> None:
+    (tmp_path / "run").write_bytes(b"")
+    with pytest.raises(TrainingError, match=r"nothing can be written into .*run .*; choose another folder with --run"):
+        train(SHORT, *digits, tmp_path / "run", choose_device("cpu"), epochs=1)
+
+
+@pytest.mark.parametrize("change", [{"model": None}, {"later": 1}])
+def test_a_checkpoint_of_other_fields_is_none_of_this_version(tmp_path: Path, change: dict[str, Any]) -> None:
+    content = torch.load(ROOT / "models" / "checkpoints" / "digits.pt", weights_only=True) | change
+    torch.save({name: value for name, value in content.items() if value is not None}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"x\.pt is not a checkpoint of this version"):
+        Checkpoint.load(tmp_path / "x.pt")

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from training.data.labelled import LabelledImages, Split
 from training.data.street_augmentation import StreetAugmentation
 from training.errors import TrainingError
-from training.tasks import Stage, Task
+from training.recipe import Stage
+from training.tasks import Task
 
 # What heights and widths are made a multiple of; the stride of `streets`. The classic SegNets pad what they need more.
 _MULTIPLE = 8
@@ -33,7 +34,9 @@ def half_size(task: Task) -> Task:
         return halve(rest, task.ignored_label), halve(held, task.ignored_label)
 
     stages = tuple(_halved(stage) for stage in task.recipe.stages)
-    return replace(task, load=load, hold_out=held_out, recipe=replace(task.recipe, stages=stages))
+    height, width = _half((task.height, task.width))
+    recipe = replace(task.recipe, stages=stages)
+    return replace(task, height=height, width=width, load=load, hold_out=held_out, recipe=recipe)
 
 
 def halve(data: LabelledImages, ignored_label: int) -> LabelledImages:
@@ -60,5 +63,10 @@ def _halved(stage: Stage) -> Stage:
     augmentation = stage.augmentation
     if not isinstance(augmentation, StreetAugmentation):
         raise TrainingError(f"the crops of {augmentation!r} cannot be halved")
-    height, width = (-(-side // 2 // _MULTIPLE) * _MULTIPLE for side in augmentation.crop)
-    return replace(stage, augmentation=replace(augmentation, crop=(height, width)))
+    return replace(stage, augmentation=replace(augmentation, crop=_half(augmentation.crop)))
+
+
+def _half(size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width, halved and padded to multiples."""
+    height, width = (-(-side // 2 // _MULTIPLE) * _MULTIPLE for side in size)
+    return height, width

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from training.data.labelled import LabelledImages
 from training.models.deep_cnn import DeepCNN, DeepCNNConfig
 from training.models.segnet import SegNet, SegNetConfig
 from training.models.segnet_classic import SEGNET_BASIC, ClassicSegNet, ClassicSegNetConfig
-from training.tasks import DIGITS, STREETS, Stage, Task, tempered_class_weights
+from training.recipe import Stage
+from training.tasks import DIGITS, STREETS, Task
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,6 @@ def _augmented(task: Task, **changes: Any) -> Task:
     return _recipe(task, stages=stages)
 
 
-def _steep_class_weights(data: LabelledImages) -> torch.Tensor:
-    return tempered_class_weights(data, len(STREETS.classes), exponent=0.5)
-
-
 def streets_rows() -> list[Row]:
     """The published networks trained by our recipe, ours, and ours without each of its parts."""
     ours = SegNetConfig()
@@ -130,8 +126,8 @@ def streets_rows() -> list[Row]:
         Row("no encoder addition", _streets(replace(ours, addition=False))),
         Row("no residual blocks in the decoder", _streets(replace(ours, decoder_blocks=(0, 0)))),
         Row("no global context", _streets(replace(ours, context=False))),
-        Row("no class weights", replace(STREETS, class_weights=None)),
-        Row("class weights twice as steep", replace(STREETS, class_weights=_steep_class_weights)),
+        Row("no class weights", replace(STREETS, class_weight_exponent=0.0)),
+        Row("class weights twice as steep", replace(STREETS, class_weight_exponent=0.5)),
         Row("no Jaccard loss", replace(STREETS, jaccard=0.0)),
         Row("no averaged weights", _recipe(STREETS, averaging=0.0)),
         Row("no pasted objects", _augmented(STREETS, paste_probability=0.0)),

@@ -15,7 +15,8 @@ def table(name: str, out: Path, data: Path) -> str:
     """The table of the ablation `name` in the folder `out`; those of `digits` need the test labels in `data`.
 
     Raises:
-        TrainingError: a row holds trials of different epochs, numbers of pictures or sizes, which must not be averaged.
+        TrainingError: a row holds trials of different epochs, numbers of pictures, sizes or recipes, which must not be
+            averaged.
     """
     return digits_table(out, data) if name == "digits" else streets_table(out)
 
@@ -61,13 +62,13 @@ def _by_row(out: Path) -> dict[str, list[dict[str, Any]]]:
     for trial in read_trials(out):
         rows.setdefault(trial["row"], []).append(trial)
     for name, trials in rows.items():
-        if len({Shortening.of(trial) for trial in trials}) > 1:
+        if len({(Shortening.of(trial), trial["recipe"]) for trial in trials}) > 1:
             raise TrainingError(
-                f"{out / 'trials.jsonl'} has trials of {name!r} of different epochs, pictures or sizes: take away "
-                "lines of those not meant, or give each ablation a folder of its own with --out"
+                f"{out / 'trials.jsonl'} has trials of {name!r} of different epochs, pictures, sizes or recipes: take "
+                "away lines of those not meant, or give each ablation a folder of its own with --out"
             )
     return rows
 
 
 def _folder(out: Path, trial: dict[str, Any]) -> Path:
-    return trial_folder(out, trial["row"], trial["part"], Shortening.of(trial))
+    return trial_folder(out, trial["row"], trial["part"], Shortening.of(trial), trial["recipe"])

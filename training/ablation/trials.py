@@ -18,6 +18,7 @@ from training.data.labelled import LabelledImages
 from training.device import Device
 from training.errors import TrainingError
 from training.metrics import confusion_matrix, segmentation_scores
+from training.recipe import digest
 from training.tasks import Task
 from training.train import train
 
@@ -79,13 +80,13 @@ def run(
         )
     if unknown := set(parts) - set(PARTS[name]):
         raise TrainingError(f"{name} has no {', '.join(sorted(unknown))}; there are {', '.join(PARTS[name])}")
-    done = {(line["row"], line["part"], Shortening.of(line)) for line in read_trials(out)}
+    done = {(line["row"], line["part"], Shortening.of(line), line.get("recipe")) for line in read_trials(out)}
     for row in rows:
         exactly = replace(shortening, epochs=shortening.epochs or row.task.recipe.epochs)
         for part in parts or PARTS[name]:
-            if (row.name, part, exactly) in done:
+            if (row.name, part, exactly, recipe_of(row)) in done:
                 continue
-            folder = trial_folder(out, row.name, part, exactly)
+            folder = trial_folder(out, row.name, part, exactly, recipe_of(row))
             line, probabilities = run_trial(row, part, data=data, folder=folder, device=device, shortening=exactly)
             if probabilities is not None:
                 np.save(folder / "probabilities.npy", probabilities)
@@ -136,7 +137,8 @@ def run_trial(
     model.to(device.torch)
     matrix, probabilities = score(task, model, scored.to(device.torch))
     parameters = sum(p.numel() for p in model.parameters())
-    line: dict[str, Any] = {"row": row.name, "part": part, **asdict(shortening), "commit": final.commit}
+    line: dict[str, Any] = {"row": row.name, "part": part, **asdict(shortening), "recipe": recipe_of(row)}
+    line["commit"] = final.commit
     line |= {"seconds": seconds, "parameters": parameters}
     if task.kind == "segmentation":
         scores = segmentation_scores(matrix)
@@ -164,8 +166,14 @@ def score(
     return matrix, np.concatenate(probabilities) if probabilities else None
 
 
-def trial_folder(out: Path, row: str, part: str, shortening: Shortening) -> Path:
-    """Where the training of one part of a row goes: one that is shortened otherwise does not go on from it."""
+def recipe_of(row: Row) -> str:
+    """Tells a row's network and training from what it was before, in earlier code."""
+    return digest(row.task.config, row.task.recipe.learning_rate, row.task.digest())
+
+
+def trial_folder(out: Path, row: str, part: str, shortening: Shortening, recipe: str) -> Path:
+    """Where the training of one part of a row goes: one of another recipe, or shortened otherwise, has its own."""
     name = re.sub(r"[^a-z0-9]+", "-", row.lower()).strip("-")
     pictures = f"-{shortening.pictures}-pictures" if shortening.pictures else ""
-    return out / name / f"{part}-{shortening.epochs}-epochs{pictures}{'-half-size' if shortening.half_size else ''}"
+    half = "-half-size" if shortening.half_size else ""
+    return out / name / f"{part}-{shortening.epochs}-epochs{pictures}{half}-{recipe}"

@@ -6,7 +6,6 @@ lists hold absolute paths of another machine.
 """
 
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +60,7 @@ def load_camvid(data: Path, split: Split, sequences: Sequence[str] | None = None
     Args:
         data: the folder that holds `train.txt` and its kin, or one with a folder `camvid` that does.
         split: `train` (367 frames as published), `val` (101) or `test` (233).
-        sequences: keep only frames whose names begin with one of these (`0001TP`, `0006R0`, `0016E5`, `Seq05VD`).
+        sequences: keep only frames of these (`0001TP`, `0006R0`, `0016E5`, `Seq05VD`: a name up to its first `_`).
 
     Raises:
         DataError: naming the file and what was expected of it.
@@ -69,7 +68,7 @@ def load_camvid(data: Path, split: Split, sequences: Sequence[str] | None = None
     folder = _folder(data, split)
     names = _names(folder / f"{split}.txt")
     if sequences is not None:
-        names = [name for name in names if name.startswith(tuple(sequences))]
+        names = [name for name in names if _sequence_of(name) in sequences]
     if not names:
         raise DataError(f"{folder / f'{split}.txt'} names no frame" + (f" of {sequences}" if sequences else ""))
     images = np.empty((len(names), HEIGHT, WIDTH, 3), np.uint8)
@@ -95,7 +94,7 @@ def hold_out_sequence(data: Path, sequence: str) -> tuple[LabelledImages, Labell
         DataError: when there is no such sequence in the training split, or no other.
     """
     folder = _folder(data, "train")
-    names = sorted({name.split("_")[0] for name in _names(folder / "train.txt")})
+    names = sorted({_sequence_of(name) for name in _names(folder / "train.txt")})
     others = [name for name in names if name != sequence]
     if sequence not in names or not others:
         raise DataError(f"{folder / 'train.txt'} has the sequences {', '.join(names)}; one of several can be held out")
@@ -103,21 +102,33 @@ def hold_out_sequence(data: Path, sequence: str) -> tuple[LabelledImages, Labell
 
 
 def download_camvid(data: Path, archive: RemoteArchive = TUTORIAL) -> None:
-    """Fetch CamVid into `data`/camvid and check that it is what was published.
+    """Fetch CamVid into `data`/camvid and check that it is what was published; done at once where it is there already.
 
     Raises:
-        DataError: the host refuses, or what it sent is something else; nothing of that is kept.
+        DataError: something else is there, which is left alone; or the host refuses, or what it sent is something else,
+            of which nothing is kept.
     """
+    destination = data / archive.folder
+    if _is_published(data):
+        return
+    if destination.is_symlink() or (destination.exists() and any(destination.iterdir())):
+        raise DataError(f"{destination} holds something else than the published CamVid; move it away first")
     with tempfile.TemporaryDirectory(dir=_made(data)) as temporary:
         fetched = download_archive(archive, Path(temporary))
         for split, expected in PIXELS_SHA256.items():
             found = pixels_sha256(load_camvid(fetched, split))
             if found != expected:
                 raise DataError(f"{archive.url}: the {split} frames have the SHA-256 {found}; {expected} expected")
-        destination = data / archive.folder
         if destination.exists():
-            shutil.rmtree(destination)
+            destination.rmdir()
         fetched.replace(destination)
+
+
+def _is_published(data: Path) -> bool:
+    try:
+        return all(pixels_sha256(load_camvid(data, split)) == digest for split, digest in PIXELS_SHA256.items())
+    except DataError:
+        return False
 
 
 def pixels_sha256(frames: LabelledImages) -> str:
@@ -139,8 +150,16 @@ def _folder(data: Path, split: Split) -> Path:
     raise DataError(f"no {split}.txt in {data} or {data / 'camvid'}; fetch CamVid with --download")
 
 
+def _sequence_of(name: str) -> str:
+    return name.split("_", maxsplit=1)[0]
+
+
 def _names(listing: Path) -> list[str]:
-    lines = [line.split() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        text = listing.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{listing} is no text in UTF-8 ({error}); fetch CamVid with --download") from error
+    lines = [line.split() for line in text.splitlines() if line.strip()]
     for line in lines:
         if len(line) != 2 or Path(line[0]).name != Path(line[1]).name:
             raise DataError(f"{listing}: a frame and its labels, of the same name, are expected a line; found {line}")
@@ -153,7 +172,7 @@ def _read(path: Path, mode: Literal["RGB", "L"]) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as picture:
             picture.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be decoded ({error}); fetch CamVid with --download") from error
     if picture.size != (WIDTH, HEIGHT):
         raise DataError(f"{path} is {picture.width}×{picture.height}; {WIDTH}×{HEIGHT} expected")
@@ -162,4 +181,7 @@ def _read(path: Path, mode: Literal["RGB", "L"]) -> NDArray[np.uint8]:
         if picture.mode not in ("L", "P"):
             raise DataError(f"{path} has mode {picture.mode}; labels are expected as one byte a pixel")
         return np.asarray(picture)
+    if picture.mode.startswith(("I", "F")):
+        # Pillow would cut these off at 255, and leave white.
+        raise DataError(f"{path} has more than 8 bits a channel (mode {picture.mode}); frames are expected with 8")
     return np.asarray(picture.convert(mode))

@@ -1,6 +1,6 @@
 """Augmentation of whole batches of digits, on whatever device they are on.
 
-Random numbers come from a CPU generator that the caller seeds, so a run is the same on every device.
+Random numbers come from a CPU generator that the caller seeds, so what is drawn is the same on every device.
 """
 
 import math

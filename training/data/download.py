@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import http.client
 import shutil
 import tempfile
 import urllib.error
@@ -59,24 +60,24 @@ def fetch(url: str, target: Path) -> None:
         partial.replace(target)
     except urllib.error.HTTPError as error:
         raise DataError(f"{url} answered {error.code} {error.reason}") from error
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise DataError(f"{url} could not be downloaded ({error}); check the connection and try again") from error
     finally:
         partial.unlink(missing_ok=True)
 
 
 def download_files(mirror: str, files: tuple[RemoteFile, ...], folder: Path) -> None:
-    """Fetch those of `files` that `folder` does not hold with the right content.
+    """Fetch those of `files` that `folder` does not hold with the right content, gzipped or not.
 
     Raises:
         DataError: when a host refuses, or what it sent is not what was published.
     """
     for file in files:
         target = folder / file.name
-        if target.is_file() and _digest_of_gzip(target) == file.sha256:
+        if any(path.is_file() and _digest(path) == file.sha256 for path in (target, target.with_suffix(""))):
             continue
         fetch(mirror + file.name, target)
-        found = _digest_of_gzip(target)
+        found = _digest(target)
         if found != file.sha256:
             target.unlink()
             raise DataError(f"{mirror}{file.name}: SHA-256 {file.sha256} expected (uncompressed), {found} found")
@@ -120,10 +121,11 @@ def _extract(contents: zipfile.ZipFile, inside: str, target: Path) -> None:
             shutil.copyfileobj(source, sink)
 
 
-def _digest_of_gzip(path: Path) -> str:
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, or of what it unpacks to; words where it cannot be unpacked."""
     digest = hashlib.sha256()
     try:
-        with gzip.open(path) as content:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as content:
             while chunk := content.read(_CHUNK_BYTES):
                 digest.update(chunk)
     except (OSError, EOFError, zlib.error) as error:

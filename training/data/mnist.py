@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.data.download import RemoteFile
+from training.data.download import RemoteFile, download_files
 from training.data.labelled import LabelledImages, Split
 from training.errors import DataError
 
@@ -62,6 +62,19 @@ def load_mnist(data: Path, split: Split) -> LabelledImages:
     return everything[held_out]
 
 
+def download_mnist(data: Path, mirror: str = MIRROR) -> None:
+    """Fetch those of MNIST's files that are not there, or damaged, into `data`, where it has some, or `data`/mnist.
+
+    Raises:
+        DataError: the host refuses, or what it sent is not what was published.
+    """
+    try:
+        folder = _folder_of(data, "train-images-idx3-ubyte")
+    except DataError:
+        folder = data / "mnist"
+    download_files(mirror, REMOTE_FILES, folder)
+
+
 def read_idx(path: Path, magic: int) -> NDArray[np.uint8]:
     """Read an IDX file of unsigned bytes whose first four bytes are `magic` (2051: N×H×W, 2049: N).
 
@@ -94,7 +107,8 @@ def _folder_of(data: Path, stem: str) -> Path:
 
 
 def _find(folder: Path, stem: str) -> Path:
-    for name in (stem, f"{stem}.gz"):
+    # The packed one first: it is the one that --download renews.
+    for name in (f"{stem}.gz", stem):
         if (folder / name).is_file():
             return folder / name
     raise DataError(f"{folder} lacks {stem}.gz; fetch MNIST with --download")

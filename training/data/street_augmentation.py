@@ -14,7 +14,7 @@ from training.data.camvid import IGNORED_LABEL
 class StreetAugmentation:
     """Random scale, crop, flip, pasted objects, light and weather of street scenes.
 
-    Random numbers come from a CPU generator that the caller seeds, so a run is the same on every device.
+    Random numbers come from a CPU generator that the caller seeds, so what is drawn is the same on every device.
 
     Attributes:
         crop: (height, width) of what comes out. Parts of it beyond the picture are black, their labels ignored.
@@ -30,6 +30,9 @@ class StreetAugmentation:
         noise: largest standard deviation of added noise, of a range of 1, in a third of the crops.
         blur_probability: how many crops are blurred, by a mean of 3×3 pixels.
         ignored_label: of what lies beyond the picture; the highest label of all.
+
+    Raises:
+        ValueError: when pasted classes are not below `ignored_label`.
     """
 
     crop: tuple[int, int]
@@ -48,6 +51,14 @@ class StreetAugmentation:
     noise: float = 0.06
     blur_probability: float = 0.2
     ignored_label: int = IGNORED_LABEL
+
+    def __post_init__(self) -> None:
+        """Check what would fail in the middle of a training."""
+        if max(self.pasted_classes, default=0) >= self.ignored_label:
+            raise ValueError(
+                f"pasted_classes {self.pasted_classes} are to be below ignored_label {self.ignored_label}: give those "
+                "of your classes that are rare and small, or () for none"
+            )
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Float images N×3×H×W (0…1) and int64 targets N×H×W to N×3×h×w and N×h×w of the crop's size."""
