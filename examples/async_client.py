@@ -42,7 +42,11 @@ async def ask(client: httpx.AsyncClient, path: str, picture: Path, *, deadline_s
         raise Refused(f"{picture}: {error}") from error
     if response.is_error:
         raise Refused(f"{picture}: {problem_of(response)}")
-    result: dict[str, Any] = response.json()["results"][0]
+    try:
+        result: dict[str, Any] = response.json()["results"][0]
+    except (ValueError, KeyError, IndexError) as error:
+        kind = response.headers.get("Content-Type")
+        raise Refused(f"{picture}: the answer, {kind}, is not the JSON that output=json gives") from error
     return {**result, "filename": picture.name}
 
 
@@ -81,6 +85,10 @@ async def main() -> int:
     parser.add_argument("--at-once", type=int, default=8, help="requests in flight")
     parser.add_argument("--deadline", type=float, default=30, help="seconds for one picture, retries included")
     arguments = parser.parse_args()
+    if not (arguments.key or "").isascii():
+        parser.error("a key is ASCII")
+    if not arguments.folder.is_dir():
+        parser.error(f"there is no folder {arguments.folder}")
     pictures = sorted(path for path in arguments.folder.iterdir() if path.is_file())
     headers = {"Authorization": f"Bearer {arguments.key}"} if arguments.key else {}
     refused = 0

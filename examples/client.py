@@ -44,7 +44,11 @@ def ask(client: httpx.Client, path: str, picture: Path, *, deadline_s: float) ->
                 continue
         if response.is_error:
             raise Refused(f"{picture}: {problem_of(response)}")
-        result: dict[str, Any] = response.json()["results"][0]
+        try:
+            result: dict[str, Any] = response.json()["results"][0]
+        except (ValueError, KeyError, IndexError) as error:
+            kind = response.headers.get("Content-Type")
+            raise Refused(f"{picture}: the answer, {kind}, is not the JSON that output=json gives") from error
         return {**result, "filename": picture.name}
 
 
@@ -65,6 +69,8 @@ def main() -> int:
     parser.add_argument("--key", help="where the service wants one")
     parser.add_argument("--deadline", type=float, default=30, help="seconds for one picture, retries included")
     arguments = parser.parse_args()
+    if not (arguments.key or "").isascii():
+        parser.error("a key is ASCII")
     headers = {"Authorization": f"Bearer {arguments.key}"} if arguments.key else {}
     refused = 0
     with httpx.Client(base_url=arguments.url, headers=headers) as client:

@@ -8,7 +8,7 @@ import argparse
 import io
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -31,7 +31,9 @@ def read_frames(source: Path) -> tuple[int | None, Iterator[tuple[str, bytes]]]:
     """
     if source.is_dir():
         paths = sorted(path for path in source.iterdir() if path.suffix.lower() in PICTURES)
-        return len(paths), ((path.stem, path.read_bytes()) for path in paths)
+        frames_named_so = Counter(path.stem for path in paths)
+        names = (path.stem if frames_named_so[path.stem] == 1 else path.name for path in paths)
+        return len(paths), ((name, path.read_bytes()) for name, path in zip(names, paths, strict=True))
     try:
         import cv2  # noqa: F401, PLC0415 - only where a video is read
     except ModuleNotFoundError:
@@ -125,6 +127,8 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=4, help="frames in flight")
     parser.add_argument("--deadline", type=float, default=60, help="seconds for one frame, retries included")
     arguments = parser.parse_args()
+    if not (arguments.key or "").isascii():
+        parser.error("a key is ASCII")
     headers = {"Authorization": f"Bearer {arguments.key}"} if arguments.key else {}
     started_at = time.monotonic()
     try:

@@ -96,6 +96,7 @@ async def read_body(headers: Headers, receive: Receive, *, max_bytes: int, hold:
     if length is not None:
         if not (length.isascii() and length.isdigit()):
             raise MalformedRequestError("Content-Length is not a number.")
+        length = length.lstrip("0") or "0"
         if len(length) > 18 or int(length) > max_bytes:
             raise _too_large(max_bytes)
     size = 0
@@ -154,7 +155,8 @@ class UnreadBodyMiddleware:
                 if body.is_small:
                     await body.discard(_SMALL_BODY_BYTES, _SMALL_BODY_S)
                 if not body.ended:
-                    message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
+                    others = [header for header in message.get("headers", []) if header[0].lower() != b"connection"]
+                    message = {**message, "headers": [*others, (b"connection", b"close")]}
                     body.timed_out = message["status"] == 408
             elif message["type"] == "http.response.body" and not message.get("more_body", False) and body.is_arriving:
                 await send({**message, "more_body": True})

@@ -21,8 +21,8 @@ if TYPE_CHECKING:  # a name of uvicorn's own
 MAX_HEAD_BYTES = 65_536
 """Limit for a request line with its headers, twice the edge's.
 
-It is checked after each read, so the last read may overshoot. The same limit applies to bytes in a chunked body that
-are not content (trailers, chunk extensions).
+While they are not whole it is checked after each read, so the last read may overshoot. The same limit applies to bytes
+in a chunked body that are not content (trailers, chunk extensions).
 """
 MAX_HEAD_S = 20.0
 """Until a request's headers are whole, from the first byte after the answer before."""
@@ -37,8 +37,12 @@ _NO_HTTP = (
 )
 
 
-class _TooManyPipelinedError(Exception):
-    pass
+class _RefusedError(Exception):
+    """Raised while a request is parsed; httptools makes a parser's error of it, which is answered 400."""
+
+
+class _HeadTooLargeError(Exception):
+    """The same, and the connection is closed without an answer."""
 
 
 class Connection(HttpToolsProtocol):
@@ -52,6 +56,8 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._in_head = False
         self._head_bytes = 0
+        self._parsed_head_bytes = 0
+        self._refused = False
         self._body_came = False
         self._bytes_beside_body = 0
         self._head_timer: asyncio.TimerHandle | None = None
@@ -81,8 +87,11 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bound headers that are not whole yet, in bytes and time; in bytes, what stands in a body and is none."""
+        if self._refused:
+            return  # behind what is no HTTP, nothing is anything
         self._body_came = False
-        self._parse(data)
+        if not self._parse(data):
+            return
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
@@ -99,15 +108,20 @@ class Connection(HttpToolsProtocol):
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
 
-    def _parse(self, data: bytes) -> None:
-        """As uvicorn, but for requests to upgrade: see `_feed`."""
+    def _parse(self, data: bytes) -> bool:
+        """Whether it can be: as uvicorn does it, but for requests to upgrade (see `_feed`)."""
         self._unset_keepalive_if_required()
         try:
             while data:
                 data = self._feed(data)
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as error:
+            if isinstance(error.__context__, _HeadTooLargeError):
+                self.transport.abort()
+                return False
             self.logger.warning("Invalid HTTP request received.")
             self.send_400_response("")
+            return False
+        return True
 
     def _feed(self, data: bytes) -> bytes:
         """Parse `data`, or as far as the headers of a request to upgrade; what is left of it.
@@ -129,10 +143,23 @@ class Connection(HttpToolsProtocol):
         return b""
 
     def _asks_to_upgrade(self) -> bool:
-        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+        return bool(self.parser.should_upgrade())
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words, in plain text
-        """What is no HTTP is refused in the form of every other refusal; nothing of it is repeated."""
+        """Refuse what is no HTTP, once all that came before is answered: else it would be taken for that answer."""
+        self._refused = True
+        self._stop_head_timer()
+        if self.pipeline and self.cycle.more_body:
+            self.pipeline.popleft()  # it is the body of this request that cannot be read
+        if not self._is_answering():
+            self._refuse()
+
+    def _is_answering(self) -> bool:
+        """Whether a request that has come whole still waits for its answer."""
+        return self._answered is not None and not (self._answered.response_complete or self._answered.more_body)
+
+    def _refuse(self) -> None:
+        """In the form of every other refusal; nothing of what was sent is repeated."""
         head = (
             b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n"
             b"content-length: %d\r\nconnection: close\r\n\r\n" % len(_NO_HTTP)
@@ -143,15 +170,27 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request's first byte."""
-        if len(self.pipeline) >= MAX_PIPELINED:
-            raise _TooManyPipelinedError  # httptools makes a parser's error of it, which is answered 400
-        self._in_head, self._head_bytes, self._bytes_beside_body = True, 0, 0
+        if len(self.pipeline) + 1 >= MAX_PIPELINED:  # and the one that is being answered
+            raise _RefusedError
+        self._in_head, self._head_bytes, self._parsed_head_bytes, self._bytes_beside_body = True, 0, 0, 0
         super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the request's target."""
+        self._count_head(len(url))
+        super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Trailers are dropped: they would stand among the headers, behind what has judged these."""
         if self._in_head:
+            self._count_head(len(name) + len(value))
             super().on_header(name, value)
+
+    def _count_head(self, size: int) -> None:
+        """Of a head that comes in one piece, too."""
+        self._parsed_head_bytes += size
+        if self._parsed_head_bytes > MAX_HEAD_BYTES:
+            raise _HeadTooLargeError
 
     def on_body(self, body: bytes) -> None:
         """A part of a request's body."""
@@ -162,6 +201,8 @@ class Connection(HttpToolsProtocol):
         """Its headers are whole."""
         self._in_head = False
         self._stop_head_timer()
+        if self.parser.get_method() == b"CONNECT":
+            raise _RefusedError  # this is no proxy, and what follows would not be HTTP
         if self._asks_to_upgrade():
             return  # they come once more
         super().on_headers_complete()
@@ -183,6 +224,8 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if self.transport.is_closing():
             self._watch_reader()
+        elif self._refused and not self._is_answering():
+            self._refuse()
 
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""

@@ -165,8 +165,9 @@ class _Form:
         name = _decode(options[b"name"])
         filename = options.get(b"filename")
         content_type, _ = _parse_options(part.headers.get(b"content-type", b""))
-        # Some clients leave the filename out; a part that says it is a picture is one without it too.
-        holds_file = filename is not None or content_type.startswith(b"image/")
+        # Some clients leave the filename out; a part that says it is a picture, or bytes, is one without it too.
+        is_bytes = content_type.startswith(b"image/") or content_type == b"application/octet-stream"
+        holds_file = filename is not None or is_bytes
         part.is_picture = name == FIELD and holds_file
         if part.is_picture:
             self._pictures += 1

@@ -128,16 +128,44 @@ def _load(
         readable, exif = _check_jpeg(data, header, limits)
     elif header.format == "PNG":
         check_png_chunks(data)
-    picture = _READERS[header.format](BytesIO(readable))
+    picture: Image.Image = _READERS[header.format](BytesIO(readable))
     if picture.size != (header.width, header.height):
         raise UnreadablePictureError(f"The {header.format} picture contradicts its own header about its size.")
     if least_size is not None and header.format == "JPEG":
         on_its_side = exif_orientation(exif) in _ON_ITS_SIDE  # as it is stored, its width is its height
         picture.draft(None, _reduced_size(picture.size, least_size[::-1] if on_its_side else least_size))
     picture.load()
+    if header.format == "PNG":
+        _match_transparent_colour(picture, depth=data[24], kind=data[25])
+    elif isinstance(picture, GifImageFile):
+        picture = _clear_beside_frame(picture)
     if not exif and isinstance(found := picture.info.get("exif"), bytes):  # text of that name in a PNG is a str
         exif = found
     return picture, exif
+
+
+def _match_transparent_colour(picture: Image.Image, *, depth: int, kind: int) -> None:
+    """Bring the colour that a PNG calls transparent to 8 bits, as its samples are; Pillow leaves it in the file's own.
+
+    Of 16-bit colours only the high byte is left, so that others which share it are transparent too. 16-bit greys keep
+    their samples; see `_from_16_bits`.
+    """
+    transparent = picture.info.get("transparency")
+    if kind == 0 and depth in {2, 4} and isinstance(transparent, int):
+        highest = (1 << depth) - 1
+        picture.info["transparency"] = (transparent & highest) * (255 // highest)
+    elif kind == 2 and depth == 16 and isinstance(transparent, tuple):
+        picture.info["transparency"] = tuple(level >> 8 for level in transparent)
+
+
+def _clear_beside_frame(picture: GifImageFile) -> Image.Image:
+    """A GIF that is transparent where its first frame leaves the screen uncovered; Pillow fills that with a colour."""
+    box = picture.dispose_extent
+    if box is None or box == (0, 0, *picture.size) or "transparency" in picture.info:
+        return picture
+    cleared = Image.new("RGBA", picture.size)
+    cleared.paste(picture.crop(box).convert("RGBA"), box)
+    return cleared
 
 
 def _reduced_size(size: tuple[int, int], least_size: tuple[int, int]) -> tuple[int, int]:

@@ -25,6 +25,7 @@ def inflated(headers: Headers, body: AsyncIterator[bytes], *, max_bytes: int, ho
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding == "identity":
         return body
+    encoding = encoding.removeprefix("x-")  # RFC 9110 8.4.1.3
     if encoding not in {"gzip", "deflate"}:
         raise UnsupportedContentError(f"A body encoded as {encoding[:50]!r} is not taken: gzip, deflate, or as it is.")
     return _inflate(encoding, body, max_bytes, hold)

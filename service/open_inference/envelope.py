@@ -5,6 +5,7 @@ out before the rest, which is small, is parsed.
 """
 
 import re
+import secrets
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,11 @@ from service.open_inference.json_pictures import end_of_strings
 _MAX_BYTES = 1 << 16
 # A quotation mark without a backslash before it begins or ends a string. If it ends one, this is no JSON.
 _DATA = re.compile(rb'(?<!\\)"data"[ \t\r\n]*:[ \t\r\n]*(?=\[)')
+_INPUTS = re.compile(rb'(?<!\\)"inputs"[ \t\r\n]*:')
 _FIRST_ELEMENT = re.compile(rb"[\[ \t\r\n]{1,256}")
 # Possessive, for two stars side by side would try every way to share a run of blanks between them.
 _AFTER_DATA = re.compile(rb"[ \t\r\n]*+(?:,[ \t\r\n]*+)?")
-_PLACEHOLDER = "\x00data"
+_PLACEHOLDER = secrets.token_hex(16)  # so that no client can write it
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +38,15 @@ class Envelope:
 
 
 def open_envelope(text: bytes, *, max_strings: int) -> Envelope:
-    """Parse a request's JSON, except for the first array in it that is called `data`.
+    """Parse a request's JSON, except for the first array among its inputs that is called `data`.
 
     Raises:
         MalformedRequestError: not JSON.
         BodyTooLargeError: there is too much besides that array.
         TooManyPicturesError: more than `max_strings` in that array.
     """
-    found = _DATA.search(text, 0, _MAX_BYTES)
+    inputs = _INPUTS.search(text, 0, _MAX_BYTES)
+    found = _DATA.search(text, inputs.end() if inputs else 0, _MAX_BYTES)
     if found is None:
         return Envelope(_parse(text))
     start = found.end()

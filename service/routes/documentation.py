@@ -14,7 +14,7 @@ from service.schemas import Problem
 
 INTRODUCTION = f"""\
     curl -F file=@seven.png http://127.0.0.1:8000/classify
-    curl --data-binary @street.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8000/segment?output=overlay -o out.png
+    curl --data-binary @street.jpg -H 'Content-Type: image/jpeg' 'http://127.0.0.1:8000/segment?output=mask' -o out.png
 
 Every answer bears `X-Request-ID`: the one that the request brought, or a new one. HEAD works wherever GET does.
 

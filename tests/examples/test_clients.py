@@ -77,6 +77,24 @@ def test_nobody_there(client: str, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("client", CLIENTS)
+def test_what_is_asked_for_in_a_way_that_cannot_be_printed(client: str, service: Running, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(street_png())
+    pictures = arguments_for(client, tmp_path)
+    done = run(client, *pictures, "--url", url(service), "--path", "/segment?output=mask")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"{tmp_path}/a.png: the answer, image/png, is not the JSON that output=json gives\n"
+    done = run(client, *pictures, "--key", "ключ")
+    assert done.returncode == 2
+    assert "a key is ASCII" in done.stderr
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    done = run("async_client.py", tmp_path / "missing")
+    assert done.returncode == 2
+    assert "there is no folder" in done.stderr
+
+
 @contextmanager
 def busy(refusals: int) -> Iterator[tuple[str, list[float]]]:
     """A service that answers 503 with Retry-After: 1 a number of times; yields its address and when it was asked."""
@@ -160,6 +178,16 @@ def test_frames_are_overlaid_in_order(service: Running, tmp_path: Path) -> None:
         with Image.open(path) as overlay:
             sizes.append(overlay.size)
     assert sizes == [(64 + i, 48) for i in range(7)]
+
+
+def test_frames_of_one_name_in_two_formats_are_two(service: Running, tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for name, size in (("a.png", (64, 48)), ("a.jpg", (65, 48)), ("b.png", (66, 48))):
+        (frames / name).write_bytes(street_png(*size))
+    done = run("segment_video.py", frames, tmp_path / "out", "--url", url(service))
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.jpg.png", "a.png.png", "b.png"]
 
 
 def test_a_bad_frame_is_named(service: Running, tmp_path: Path) -> None:

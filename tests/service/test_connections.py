@@ -4,7 +4,7 @@ import asyncio
 import socket
 import struct
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +99,51 @@ def test_a_request_to_upgrade_is_a_request(models_dir: Path, protocol: str) -> N
         lines = [orjson.loads(line) for line in service.process.stderr]
     assert not [line for line in lines if line.get("logger", "").startswith("uvicorn")]
     assert sum(line["event"] == "request" for line in lines) == 1 + 2 + 2 + 2 + 21 + 1
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        pytest.param(b"GARBAGE\r\n\r\n", id="no HTTP"),
+        pytest.param(b"CONNECT /classify HTTP/1.1\r\nHost: x\r\n\r\n", id="CONNECT to a path"),
+        pytest.param(b"CONNECT elsewhere:443 HTTP/1.1\r\nHost: x\r\n\r\n", id="CONNECT to a host"),
+        pytest.param(
+            POST.format("/classify", 0).replace("Content-Length: 0", "Transfer-Encoding: chunked").encode() + b"zz\r\n",
+            id="a body that is none",
+        ),
+    ],
+)
+def test_what_is_no_http_does_not_take_the_place_of_an_answer(models_dir: Path, rubbish: bytes) -> None:
+    """It is refused after those, once, and the connection is closed; what follows it is not looked at."""
+    slow = post("/classify?model=brightness", grey_png(faulty.DOZES))
+    quick = post("/classify?model=brightness", grey_png(50))
+    with running("tests.service.faulty", models_dir=models_dir, log_format="json") as service:
+        for before in ([], [quick], [slow], [slow, quick, quick]):
+            with service.connect() as connection:
+                connection.send(b"".join(before) + rubbish + quick)
+                statuses = [connection.reply().status for _ in before]
+                refused = connection.reply()
+                assert connection.socket.recv(1) == b""
+            assert statuses == [200] * len(before)
+            assert (refused.status, orjson.loads(refused.body)["detail"]) == (400, "This is not valid HTTP.")
+        assert service.stop() == 0
+        assert service.process.stderr
+        lines = [orjson.loads(line) for line in service.process.stderr]
+    assert not [line for line in lines if line["level"] == "error"]
+    assert {line["status"] for line in lines if line["event"] == "request"} <= {200, 499}
+
+
+def test_a_head_that_is_too_long_is_so_in_one_piece_too(models_dir: Path) -> None:
+    with running(models_dir=models_dir) as service:
+        for length, taken in ((60_000, True), (66_000, False)):
+            head = GET.format("/healthz").removesuffix("\r\n") + f"X: {'x' * length}\r\n\r\n"
+            with service.connect() as connection:
+                connection.send(head.encode())
+                if taken:
+                    assert connection.reply().status == 200
+                else:
+                    with suppress(ConnectionResetError):
+                        assert connection.socket.recv(1) == b""
 
 
 def test_who_does_not_read_is_cut_off_and_said_to_be(models_dir: Path) -> None:

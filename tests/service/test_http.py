@@ -63,8 +63,9 @@ def test_parts_that_are_no_pictures_are_ignored(connection: Connection) -> None:
     assert len(orjson.loads(reply.body)["results"]) == 1
 
 
-def test_a_part_without_a_filename_that_says_it_is_a_picture(connection: Connection) -> None:
-    form = part("file", grey_png(50), filename=None, more_headers=b"Content-Type: image/png\r\n")
+@pytest.mark.parametrize("content_type", [b"image/png", b"application/octet-stream"])
+def test_a_part_without_a_filename_that_says_it_is_a_picture(connection: Connection, content_type: bytes) -> None:
+    form = part("file", grey_png(50), filename=None, more_headers=b"Content-Type: " + content_type + b"\r\n")
     reply = connection.post("/classify?model=brightness", form + END, FORM)
     assert orjson.loads(reply.body)["results"][0]["filename"] is None
 
@@ -112,6 +113,13 @@ def test_a_length_over_the_limit_is_refused_unread(connection: Connection) -> No
     assert (reply.status, reply.problem) == (413, "body-too-large")
     assert reply.headers["connection"] == "close"
     assert connection.seconds_until_closed() < 3
+
+
+def test_a_length_may_begin_with_zeros(connection: Connection) -> None:
+    picture = grey_png(50)
+    head = f"POST /classify?model=brightness HTTP/1.1\r\nHost: x\r\nContent-Length: {len(picture):030}\r\n\r\n"
+    connection.send(head.encode() + picture)
+    assert connection.reply().status == 200
 
 
 def test_a_client_that_pushes_on_is_cut_off(connection: Connection) -> None:

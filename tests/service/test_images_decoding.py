@@ -332,6 +332,45 @@ def test_16_bits_with_one_transparent_level() -> None:
     assert np.asarray(picture)[0, :, 3].tolist() == [0] * 4 + [255] * 4
 
 
+def _png(kind: int, depth: int, rows: bytes, width: int, transparent: bytes) -> bytes:
+    """A PNG of two rows, which Pillow does not write so: `rows` are those as they are packed, each filter included."""
+    header = struct.pack(">IIBBBBB", width, 2, depth, kind, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"tRNS", transparent), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+
+
+@pytest.mark.parametrize(("depth", "level"), [(1, 0), (1, 1), (2, 0), (2, 1), (2, 3), (4, 3), (4, 15), (8, 51)])
+def test_a_transparent_grey_of_any_depth(depth: int, level: int) -> None:
+    levels = [level, 1 - level if depth == 1 else (level + 1) % (1 << depth)] * 4
+    packed = 0
+    for value in levels:
+        packed = packed << depth | value
+    row = b"\0" + packed.to_bytes(depth, "big")
+    picture = decode(_png(0, depth, row * 2, 8, struct.pack(">H", level)), LIMITS)
+    assert picture.mode == "RGBA"
+    assert np.asarray(picture)[0, :, 3].tolist() == [0, 255] * 4
+
+
+def test_a_transparent_colour_of_16_bits() -> None:
+    hidden, shown = (0x3000, 0x0080, 0xFFFF), (0x0030, 0x8000, 0x00FF)
+    row = b"\0" + (struct.pack(">3H", *hidden) + struct.pack(">3H", *shown)) * 4
+    picture = decode(_png(2, 16, row * 2, 8, struct.pack(">3H", *hidden)), LIMITS)
+    assert np.asarray(picture)[0, :, 3].tolist() == [0, 255] * 4
+
+
+def test_a_gif_whose_frame_leaves_a_part_of_the_screen() -> None:
+    data = bytearray(encoded(gradient(16, 16), "GIF"))
+    struct.pack_into("<HH", data, 6, 40, 30)  # the screen
+    frame = data.index(b"\x2c", 13 + 768)
+    struct.pack_into("<HH", data, frame + 1, 10, 5)  # where the frame is on it
+    picture = np.asarray(decode(bytes(data), LIMITS))
+    visible = np.zeros((30, 40), np.uint8)
+    visible[5:21, 10:26] = 255
+    assert np.array_equal(picture[..., 3], visible)
+    alone = np.asarray(decode(encoded(gradient(16, 16), "GIF"), LIMITS))
+    assert np.array_equal(picture[5:21, 10:26, :3], alone)
+
+
 @pytest.mark.parametrize(
     ("mode", "format_", "expected"),
     [

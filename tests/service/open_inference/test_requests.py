@@ -19,7 +19,7 @@ from service.errors import (
     TooManyPicturesError,
 )
 from service.manifest import Manifest
-from service.open_inference import json_pixels
+from service.open_inference import envelope, json_pixels
 from service.open_inference.json_pixels import read_pixels
 from service.open_inference.requests import Asked, header_length, read_request
 from tests.service import tiny_models
@@ -90,6 +90,13 @@ def test_what_else_is_asked() -> None:
     assert (asked.id, asked.binary_output, asked.timeout_s) == (None, True, None)
 
 
+def test_an_array_of_the_same_name_that_is_not_the_tensor() -> None:
+    body = {"data": [1], "more": {"data": [[2]]}} | asking(data=[7] * 784)
+    found = read(orjson.dumps(body)).images.pixels
+    assert found is not None
+    assert (found == 7).all()
+
+
 REFUSED: list[tuple[dict[str, Any] | bytes, type[SightlineError], str]] = [
     (b"", MalformedRequestError, "not the JSON"),
     (b"\xff\xfe", MalformedRequestError, "not the JSON"),
@@ -120,7 +127,7 @@ REFUSED: list[tuple[dict[str, Any] | bytes, type[SightlineError], str]] = [
     (asking(datatype="BYTES", shape=[1]), InvalidRequestError, "base64 strings"),
     (asking(data=...), InvalidRequestError, "no array"),
     (asking(data=None), InvalidRequestError, "no array"),
-    (asking(data="\x00data"), InvalidRequestError, "no array"),
+    (asking(data=envelope._PLACEHOLDER), InvalidRequestError, "no array"),
     (asking(data=[]), InvalidRequestError, "0 values"),
     (asking(data=ZEROS[1:]), InvalidRequestError, "783 values"),
     (asking(data=[-1, *ZEROS[1:]]), InvalidRequestError, "value -1"),
