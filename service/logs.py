@@ -210,6 +210,8 @@ def logging_to(stream: TextIO, log_format: LogFormat, lowest_level: str) -> Iter
         line = _colored_line if terminal and "NO_COLOR" not in os.environ else text_line
     writer = LineWriter(stream.fileno())
     handler = _Handler(writer, line)
+    # What this parser finds wrong in a form, byte by byte, is refused in our words, and that is logged.
+    handler.addFilter(lambda record: not record.name.startswith("python_multipart"))
     root = logging.getLogger()
     level_before = root.level
     root.addHandler(handler)

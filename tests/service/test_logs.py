@@ -224,6 +224,18 @@ def test_what_libraries_log_comes_along(tmp_path: Path) -> None:
     logging.getLogger("x").error("after the block it is not ours any more")
 
 
+def test_a_form_that_is_none_has_one_line(models_dir: Path) -> None:
+    """The parser's own, about a boundary's characters, says nothing to an operator."""
+    with running(models_dir=models_dir, log_format="json") as service:
+        with service.connect() as connection:
+            assert connection.post("/classify", b"no form", "multipart/form-data; boundary=XX").status == 400
+        assert service.stop() == 0
+        assert service.process.stderr
+        lines = [orjson.loads(line) for line in service.process.stderr]
+    assert [line["problem"] for line in lines if "problem" in line] == ["malformed-request"]
+    assert not [line for line in lines if line["level"] == "warning"]
+
+
 def test_a_terminal_gets_text() -> None:
     controller, terminal = os.openpty()
     with os.fdopen(terminal, "w") as stream, logging_to(stream, "auto", "info"):
