@@ -43,10 +43,10 @@ COPY models models
 USER 10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-# The start period is for the slowest start there may be: SIGHTLINE_CUDA_CONV_SEARCH=exhaustive makes 360 searches with the
-# models here (docs/gpu.md), which ten minutes allow over a second and a half each. A long one costs nothing: the first
-# success ends it, and a start that fails or hangs ends the process by itself. A short one would make compose give up the
-# edge, which waits for a healthy replica.
+# The start period is for the slowest start there may be: SIGHTLINE_CUDA_CONV_SEARCH=exhaustive makes hundreds of searches
+# (docs/gpu.md says how many), which ten minutes allow a second each. A long one costs nothing: the first success ends it,
+# and a start that fails or hangs ends the process by itself. A short one would make compose give up the edge, which waits
+# for a healthy replica.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=600s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ.get('SIGHTLINE_PORT', '8000')}/readyz\", timeout=2)"]
 ENTRYPOINT ["python", "-m", "service"]

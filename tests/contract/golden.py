@@ -91,5 +91,9 @@ def _answer(task: Task, module: torch.nn.Module, name: str, data: bytes) -> None
 
 
 if __name__ == "__main__":
+    if not sys.argv[1:]:
+        sys.exit(
+            "name the checkpoints whose answers are to be noted: python -m tests.contract.golden runs/digits/best.pt"
+        )
     for argument in sys.argv[1:]:
         make(Path(argument))
