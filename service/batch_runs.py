@@ -33,7 +33,7 @@ class BatchRuns(Generic[In, Out]):
 
     def __init__(
         self,
-        run: Callable[[Sequence[In]], Awaitable[Sequence[Out]]],
+        run: Callable[[Sequence[In]], Awaitable[Sequence[Out | SightlineError]]],
         *,
         observer: BatchObserver,
         on_end: Callable[[], None],
@@ -45,7 +45,7 @@ class BatchRuns(Generic[In, Out]):
         self._observer = observer
         self._on_end = on_end
         self._clock = clock
-        self._running: dict[asyncio.Future[Sequence[Out]], _Batch[In, Out]] = {}
+        self._running: dict[asyncio.Future[Sequence[Out | SightlineError]], _Batch[In, Out]] = {}
         self._last_end = 0.0
         self.typical_s = 0.0
 
@@ -61,7 +61,9 @@ class BatchRuns(Generic[In, Out]):
         """Hand a batch to `run`, and answer its entries when that has ended."""
         handed_at = self._clock()  # read first: on a thread it may have ended when the call returns
         try:
-            future: asyncio.Future[Sequence[Out]] = asyncio.ensure_future(self._run([entry.item for entry in entries]))
+            future: asyncio.Future[Sequence[Out | SightlineError]] = asyncio.ensure_future(
+                self._run([entry.item for entry in entries])
+            )
         except Exception as error:  # noqa: BLE001 - as if it were raised later
             future = asyncio.get_running_loop().create_future()
             future.set_exception(error)
@@ -74,7 +76,7 @@ class BatchRuns(Generic[In, Out]):
             fail(batch.entries, UnavailableError(STOPPED))
             future.cancel()
 
-    def _on_run_end(self, future: "asyncio.Future[Sequence[Out]]") -> None:
+    def _on_run_end(self, future: "asyncio.Future[Sequence[Out | SightlineError]]") -> None:
         batch = self._running.pop(future)
         ended_at = _ended_at(future) or self._clock()
         started_at, self._last_end = min(max(batch.handed_at, self._last_end), ended_at), ended_at
@@ -88,11 +90,20 @@ class BatchRuns(Generic[In, Out]):
         run_s = ended_at - started_at
         self.typical_s += (run_s - self.typical_s) * (_LATEST_RUN if self.typical_s else 1)
         self._observer.ran(run_s)
+        errors = 0
         for entry, output in zip(batch.entries, outputs, strict=True):
-            if not entry.future.done():
+            if isinstance(output, SightlineError):
+                errors += 1
+                logger.error("an item of a batch of %d failed: %s", len(outputs), output)
+                fail([entry], output)
+            elif not entry.future.done():
                 entry.future.set_result(Answer(output, started_at - entry.submitted_at, run_s, len(batch.entries)))
+        if errors:
+            self._observer.failed()
 
-    def _outputs(self, future: "asyncio.Future[Sequence[Out]]", count: int) -> Sequence[Out]:
+    def _outputs(
+        self, future: "asyncio.Future[Sequence[Out | SightlineError]]", count: int
+    ) -> Sequence[Out | SightlineError]:
         """What a run that ended gave; raises what its items are to be failed with."""
         try:
             outputs = future.result()

@@ -41,4 +41,4 @@ class BatchObserver(Protocol):
         """A batch was answered after it ran for `seconds`."""
 
     def failed(self) -> None:
-        """A batch ended with an error."""
+        """A batch ended with an error, or the run with one for some of its items."""

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from service.batch_queue import BatchQueue, Entry, Reservation, expire
 from service.batch_runs import STOPPED, BatchRuns
 from service.batches import Answer, BatchObserver, ReleaseReason
-from service.errors import OverloadedError, UnavailableError
+from service.errors import OverloadedError, SightlineError, UnavailableError
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -56,7 +56,7 @@ class Batcher(Generic[In, Out]):
 
     def __init__(
         self,
-        run: Callable[[Sequence[In]], Awaitable[Sequence[Out]]],
+        run: Callable[[Sequence[In]], Awaitable[Sequence[Out | SightlineError]]],
         *,
         max_batch_size: int,
         max_queue_size: int,

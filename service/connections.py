@@ -6,10 +6,12 @@ keeps its memory and its file descriptors, whoever calls.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.answer_transport import AnswerTransport
@@ -45,6 +47,19 @@ class _HeadTooLargeError(Exception):
     """The same, and the connection is closed without an answer."""
 
 
+class _Flow(FlowControl):
+    """Does not read on while requests that have not begun hold more than a little: no limit knows of them yet."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: "deque[tuple[RequestResponseCycle, Any]]") -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Where there is room; else the next answer, or the request's own beginning, asks again."""
+        if sum(len(cycle.body) for cycle, _ in self._waiting) <= HIGH_WATER_LIMIT:
+            super().resume_reading()
+
+
 class Connection(HttpToolsProtocol):
     """uvicorn's protocol, bounded."""
 
@@ -59,6 +74,7 @@ class Connection(HttpToolsProtocol):
         self._parsed_head_bytes = 0
         self._refused = False
         self._body_came = False
+        self._request_came = False
         self._bytes_beside_body = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
@@ -69,6 +85,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection without a byte is closed like one that is idle between requests."""
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         self._answers = AnswerTransport(transport)
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
@@ -88,18 +105,20 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Bound headers that are not whole yet, in bytes and time; in bytes, what stands in a body and is none."""
         if self._refused:
-            return  # behind what is no HTTP, nothing is anything
-        self._body_came = False
+            self.transport.pause_reading()  # behind what is no HTTP, nothing is anything
+            return
+        self._body_came = self._request_came = False
         if not self._parse(data):
             return
         if self._in_head:
-            self._head_bytes += len(data)
+            self._head_bytes += 0 if self._request_came else len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.transport.abort()
             elif self._head_timer is None and not self.transport.is_closing():
                 self._head_timer = self.loop.call_later(MAX_HEAD_S, self.transport.abort)
         elif self.cycle is not None and self.cycle.more_body and not self.cycle.response_complete:
-            self._bytes_beside_body = 0 if self._body_came else self._bytes_beside_body + len(data)
+            beside = not (self._body_came or self._request_came)
+            self._bytes_beside_body = self._bytes_beside_body + len(data) if beside else 0
             if self._bytes_beside_body > MAX_HEAD_BYTES:
                 self.transport.abort()
         elif (self.cycle is None or self.cycle.response_complete) and self.timeout_keep_alive_task is None:
@@ -151,6 +170,7 @@ class Connection(HttpToolsProtocol):
         self._stop_head_timer()
         if self.pipeline and self.cycle.more_body:
             self.pipeline.popleft()  # it is the body of this request that cannot be read
+            self.cycle.body.clear()
         if not self._is_answering():
             self._refuse()
 
@@ -172,7 +192,8 @@ class Connection(HttpToolsProtocol):
         """A request's first byte."""
         if len(self.pipeline) + 1 >= MAX_PIPELINED:  # and the one that is being answered
             raise _RefusedError
-        self._in_head, self._head_bytes, self._parsed_head_bytes, self._bytes_beside_body = True, 0, 0, 0
+        self._in_head = self._request_came = True
+        self._head_bytes = self._parsed_head_bytes = self._bytes_beside_body = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -245,7 +266,14 @@ class Connection(HttpToolsProtocol):
             self._unread_timer = None
 
     def timeout_keep_alive_handler(self) -> None:
-        """Abort if data is still unsent: a normal close would wait for the client to read it."""
+        """Abort if data is still unsent: a normal close would wait for the client to read it.
+
+        But not one who is still reading: whether that is fast enough, `_check_reader` says.
+        """
+        if self._unread_timer is not None and self.transport.get_write_buffer_size():
+            again = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+            self.timeout_keep_alive_task = again
+            return
         if self.transport.get_write_buffer_size():
             self._cut_off(f"for {self.timeout_keep_alive} s it asked for nothing more")
         super().timeout_keep_alive_handler()

@@ -23,7 +23,7 @@ from service.artifacts import Artifact
 from service.bindings import BoundRuns
 from service.engine_thread import EngineThread
 from service.errors import InferenceError, StartupError, UnavailableError
-from service.graph import INPUT_NAME, OUTPUT_NAMES, check_graph, check_outputs, shapes
+from service.graph import INPUT_NAME, OUTPUT_NAMES, check_graph, checked, shapes
 from service.manifest import Manifest
 from service.providers import (
     DEVICES,
@@ -76,13 +76,14 @@ class Engine(Protocol):
             StartupError: a run fails or hangs, or its output is not what the manifest says.
         """
 
-    def run(self, pictures: Sequence[NDArray[np.uint8]]) -> Awaitable[Sequence[NDArray[Any]]]:
+    def run(self, pictures: Sequence[NDArray[np.uint8]]) -> Awaitable[Sequence[NDArray[Any] | InferenceError]]:
         """Answer a batch: N pictures, uint8 H×W×C at the network's size, to N outputs in the same order.
 
         Needs a running event loop. May be called again before the batch before is answered.
 
         Returns:
-            For each, float32 K probabilities, finite and in 0…1, or uint8 H×W labels below K.
+            For each, float32 K probabilities, finite and in 0…1, or uint8 H×W labels below K; or an error, where the
+            network's answer to it is neither.
 
         Raises:
             InferenceError: this batch failed.
@@ -136,7 +137,9 @@ class OnnxEngine:
         for size in self.batch_sizes:
             run = self._thread.submit(partial(self._answer, self._gather([blank] * size), size))
             try:
-                run.result(self._first_run_timeout_s)
+                for answer in run.result(self._first_run_timeout_s):
+                    if isinstance(answer, InferenceError):
+                        raise answer
             except TimeoutError as error:
                 raise StartupError(
                     f"{self._path}: a first run of {size} has not ended in {self._first_run_timeout_s:g} s "
@@ -146,7 +149,7 @@ class OnnxEngine:
                 reason = why_a_run_failed(error.__cause__ or error)
                 raise StartupError(f"{self._path}: a first run of {size} failed: {reason}") from error
 
-    def run(self, pictures: Sequence[NDArray[np.uint8]]) -> Awaitable[Sequence[NDArray[Any]]]:
+    def run(self, pictures: Sequence[NDArray[np.uint8]]) -> Awaitable[Sequence[NDArray[Any] | InferenceError]]:
         """See `Engine.run`."""
         return self._thread.answer(
             partial(self._answer, self._gather(pictures), len(pictures)), timeout_s=self._run_timeout_s
@@ -182,7 +185,7 @@ class OnnxEngine:
         images[count:] = 0
         return images
 
-    def _answer(self, images: NDArray[np.uint8], count: int) -> Sequence[NDArray[Any]]:
+    def _answer(self, images: NDArray[np.uint8], count: int) -> Sequence[NDArray[Any] | InferenceError]:
         """The outputs of the first `count` images. On the engine's thread."""
         try:
             outputs = self._run_session(images)
@@ -191,8 +194,7 @@ class OnnxEngine:
                 logger.exception("%s: CUDA is lost to this process", self._path)
                 raise UnavailableError("The service lost its GPU and is being restarted.") from error
             raise InferenceError("The network failed on this picture, or on one that ran beside it.") from error
-        check_outputs(outputs, len(images), self.manifest)
-        return list(outputs[:count])
+        return checked(outputs, len(images), self.manifest)[:count]
 
 
 def _batch_sizes(provider: Provider, max_batch_size: int) -> tuple[int, ...]:

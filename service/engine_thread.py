@@ -14,6 +14,7 @@ from service.errors import UnavailableError
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
+_LOOKS = 20  # in the time that a call may take: that it hangs is seen a twentieth of it late
 
 
 class EngineRun(asyncio.Future[T]):
@@ -57,14 +58,14 @@ class EngineThread:
         """
         loop = asyncio.get_running_loop()
         future: EngineRun[T] = EngineRun(loop=loop)
-        began_at: float | None = None
+        began, looks = False, 0
         timer: asyncio.TimerHandle
 
         def make() -> None:
-            nonlocal began_at
+            nonlocal began
             if future.cancelled():
                 return
-            began_at = time.monotonic()
+            began = True
             outcome, error = None, None
             try:
                 outcome = call()
@@ -75,16 +76,19 @@ class EngineThread:
                 loop.call_soon_threadsafe(_settle, future, outcome, error)
 
         def look() -> None:
-            """A call that waits for another has its time yet; that one's own look will see it hang."""
-            nonlocal timer
-            left_s = timeout_s if began_at is None else began_at + timeout_s - time.monotonic()
-            if left_s > 0:
-                timer = loop.call_later(left_s, look)
+            """A call that waits for another has its time yet; that one's own looks will see it hang.
+
+            Looks are counted, and not seconds, so that a process that was suspended is not taken for one that hangs.
+            """
+            nonlocal timer, looks
+            looks += began
+            if looks <= _LOOKS:
+                timer = loop.call_later(timeout_s / _LOOKS, look)
             elif not future.done():
                 logger.critical("%s: a run has not ended in %g s (SIGHTLINE_RUN_TIMEOUT_S)", self._name, timeout_s)
                 future.set_exception(UnavailableError("The service's engine hangs, and is being restarted."))
 
-        timer = loop.call_later(timeout_s, look)
+        timer = loop.call_later(timeout_s / _LOOKS, look)
         future.add_done_callback(lambda _: timer.cancel())
         self._calls.put(make)
         return future

@@ -49,23 +49,33 @@ def check_graph(artifact: Artifact, session: ort.InferenceSession) -> None:
         raise StartupError(f"{artifact.path}: its {kind} is {found}")
 
 
-def check_outputs(outputs: NDArray[Any], count: int, manifest: Manifest) -> None:
-    """Check a batch's answers, of `count` pictures: NaN must never become a 200.
+def checked(outputs: NDArray[Any], count: int, manifest: Manifest) -> list[NDArray[Any] | InferenceError]:
+    """A batch's answers, one by one: NaN must never become a 200.
+
+    Returns:
+        of each picture its row, or an error where a probability in it is none, or a label is of no class: that is the
+        picture's own, and no other's of the batch.
 
     Raises:
-        InferenceError: a shape or dtype is not the manifest's, a probability is none, or a label is of no class.
+        InferenceError: the shape is not that of `count` pictures, or the dtype not the manifest's.
     """
-    sound = outputs.shape == (count, *shapes(manifest)[1])
-    if manifest.task == "classification":
-        sound = sound and outputs.dtype == np.float32
-        if sound and not (np.isfinite(outputs).all() and outputs.min() >= 0 and outputs.max() <= 1.001):
-            raise InferenceError("The network answered with something that is no probability.")
-    else:
-        sound = sound and outputs.dtype == np.uint8
-        if sound and int(outputs.max()) >= len(manifest.classes):
-            raise InferenceError("The network answered with a class that it does not have.")
-    if not sound:
+    dtype = np.float32 if manifest.task == "classification" else np.uint8
+    if outputs.shape != (count, *shapes(manifest)[1]) or outputs.dtype != dtype:
         raise InferenceError(f"The network answered with {outputs.dtype} {outputs.shape}.")
+    if _is_sound(outputs, manifest):
+        return list(outputs)
+    wrong = (
+        "The network answered with something that is no probability."
+        if manifest.task == "classification"
+        else "The network answered with a class that it does not have."
+    )
+    return [row if _is_sound(row, manifest) else InferenceError(wrong) for row in outputs]
+
+
+def _is_sound(outputs: NDArray[Any], manifest: Manifest) -> bool:
+    if manifest.task == "classification":
+        return bool(np.isfinite(outputs).all() and outputs.min() >= 0 and outputs.max() <= 1.001)
+    return int(outputs.max()) < len(manifest.classes)
 
 
 def _shape_fits(found: Sequence[int | str | None], expected: tuple[int, ...]) -> bool:

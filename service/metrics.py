@@ -128,7 +128,10 @@ class Metrics:
             registry=registry,
         )
         self.failed_batches = Counter(
-            "sightline_failed_batches", "Batches that ended with an error.", ["model"], registry=registry
+            "sightline_failed_batches",
+            "Batches that ended with an error, for all or some of their pictures.",
+            ["model"],
+            registry=registry,
         )
         self._stages: dict[str, _ModelStages] = {}
 

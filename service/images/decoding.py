@@ -164,7 +164,10 @@ def _clear_beside_frame(picture: GifImageFile) -> Image.Image:
     if box is None or box == (0, 0, *picture.size) or "transparency" in picture.info:
         return picture
     cleared = Image.new("RGBA", picture.size)
-    cleared.paste(picture.crop(box).convert("RGBA"), box)
+    frame = picture.crop(box)
+    if picture.mode == "L":  # its own palette is plain grey; Pillow would take the screen's instead
+        frame = Image.fromarray(np.asarray(frame))
+    cleared.paste(frame.convert("RGBA"), box)
     return cleared
 
 

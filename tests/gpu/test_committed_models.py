@@ -34,8 +34,8 @@ def test_a_batch_answers_as_its_pictures_do_alone(path: Path) -> None:
     pictures = [np.random.default_rng(seed).integers(0, 256, shape, np.uint8) for seed in range(3)]
 
     async def answer(engine: OnnxEngine) -> tuple[float, ...]:
-        together = await engine.run(pictures)
-        alone = [(await engine.run([picture]))[0] for picture in pictures]
+        together = np.array(await engine.run(pictures))
+        alone = np.array([(await engine.run([picture]))[0] for picture in pictures])
         return tuple(float(np.isclose(a, b, atol=2e-2).mean()) for a, b in zip(together, alone, strict=True))
 
     with closing(OnnxEngine(artifact, "cuda", max_batch_size=4)) as engine:

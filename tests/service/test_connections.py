@@ -185,7 +185,13 @@ class Unread(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.unread = self.aborted = 0
-        self._closing = False
+        self._closing = self.paused = False
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.unread += len(data)
@@ -229,6 +235,59 @@ async def test_every_answer_has_its_own_time_to_be_read() -> None:
     assert not transport.aborted
     await asyncio.sleep(0.2)
     assert transport.aborted
+
+
+@in_virtual_time
+async def test_who_still_reads_when_the_keep_alive_is_over_is_not_cut_off() -> None:
+    protocol, transport = connected()
+    transport.unread = 10_000_000
+    protocol.pause_writing()
+    protocol.on_response_complete()
+    while transport.unread and not transport.aborted:
+        await asyncio.sleep(1)
+        transport.unread = max(0, transport.unread - 100_000)  # more than is asked of it
+    assert not transport.aborted
+    protocol.resume_writing()
+    await asyncio.sleep(2 * protocol.timeout_keep_alive)
+    assert transport.is_closing()
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param(
+            [post("/", bytes(100_000)) + b"POST / HT", b"TP/1.1\r\nContent-Length: 0\r\n\r\n"], id="in a head"
+        ),
+        pytest.param([70 * post("/", bytes(1000)) + POST.format("/", 3).encode(), b"abc"], id="behind a head"),
+    ],
+)
+async def test_what_came_before_a_head_is_no_part_of_it(pieces: list[bytes]) -> None:
+    """A read may end anywhere, and hold far more than a head may have."""
+    protocol, transport = connected()
+    for piece in pieces:
+        protocol.data_received(piece)
+        await asyncio.sleep(0)
+    assert not transport.aborted
+
+
+async def test_requests_that_have_not_begun_hold_little_of_their_bodies() -> None:
+    protocol, transport = connected()
+    protocol.data_received(2 * GET.format("/").encode() + POST.format("/", 900_000_000).encode())
+    sent = 0
+    for _ in range(20):  # as if an answer were finished now and then
+        if not transport.paused:
+            protocol.data_received(bytes(50_000))
+            sent += 50_000
+        protocol.flow.resume_reading()
+    assert sent <= 150_000
+
+
+async def test_behind_what_is_no_http_nothing_is_read() -> None:
+    protocol, transport = connected()
+    protocol.data_received(GET.format("/").encode() + b"GARBAGE\r\n\r\n")
+    assert not transport.is_closing(), "the first has no answer yet"
+    protocol.data_received(bytes(1000))
+    assert transport.paused
 
 
 @in_virtual_time

@@ -371,6 +371,21 @@ def test_a_gif_whose_frame_leaves_a_part_of_the_screen() -> None:
     assert np.array_equal(picture[5:21, 10:26, :3], alone)
 
 
+def test_a_grey_gif_frame_beside_which_there_is_screen() -> None:
+    """Its own palette is plain grey, and the screen's is not: the frame's colours are its own."""
+    screen = b"GIF89a" + struct.pack("<HHBBB", 4, 4, 0x91, 0, 0) + bytes((255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9))
+    own = b"".join(bytes((level,) * 3) for level in range(256))
+    indices = bytes((1, 2, 1, 2))
+    codes, bits = [256, *indices, 257], 0
+    for place, code in enumerate(codes):
+        bits |= code << (9 * place)
+    packed = bits.to_bytes((9 * len(codes) + 7) // 8, "little")
+    image = b"," + struct.pack("<HHHHB", 1, 1, 2, 2, 0x87) + own + b"\x08" + bytes((len(packed),)) + packed + b"\0;"
+    picture = np.asarray(decode(screen + image, LIMITS))
+    assert picture[1:3, 1:3].tolist() == [[[1, 1, 1, 255], [2, 2, 2, 255]]] * 2
+    assert picture[0, 0, 3] == 0
+
+
 @pytest.mark.parametrize(
     ("mode", "format_", "expected"),
     [
