@@ -68,13 +68,14 @@ def test_a_profile_is_read_with_the_first_runs_left_out() -> None:
     assert measuring.by_kind(nodes) == pytest.approx({"other": 0.7, "convolution": 0.2, "pooling": 0.1})
 
 
-@pytest.mark.parametrize("name", ["digits.fp32", "streets.fp32", "digits.fp16"])
-def test_committed_models_answer_as_at_export(name: str) -> None:
-    opened = sessions.open_on(read_artifact(ROOT / "models" / f"{name}.onnx"), "cpu")
+@pytest.mark.parametrize("path", sorted((ROOT / "models").glob("*.onnx")), ids=lambda path: path.stem)
+def test_committed_models_answer_as_at_export(path: Path) -> None:
+    opened = sessions.open_on(read_artifact(path), "cpu")
     golden = measuring.golden_answers(opened)
-    assert golden["agreement"] > 0.9999
-    if opened.manifest.task == "classification":
-        assert golden["difference"] < (1e-4 if name.endswith("fp32") else 5e-3)
+    halves = opened.manifest.precision == "fp16"
+    assert golden["agreement"] > (0.995 if halves else 0.9999)
+    if opened.manifest.name == "digits":  # the golden probabilities are its own
+        assert golden["difference"] < (5e-3 if halves else 1e-4)
     assert opened.off() == []
 
 

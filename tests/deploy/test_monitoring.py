@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from service.settings import ENV_PREFIX, Settings
 from tests.conftest import ROOT
 
 yaml: Any = pytest.importorskip("ruamel.yaml", reason="check-jsonschema brings it")
@@ -49,6 +50,38 @@ def test_what_is_mounted_is_there() -> None:
     assert (FOLDER / provisioning.removeprefix("/etc/sightline/")).is_dir()
     (provider,) = read("deploy/monitoring/grafana/provisioning/dashboards/sightline.yml")["providers"]
     assert provider["options"]["path"] == "/etc/sightline/grafana/dashboards"
+
+
+@pytest.mark.parametrize("file", ["docker-compose.yml", "compose.cpu.yaml", "compose.keys.yaml"])
+def test_every_setting_that_is_given_is_one(file: str) -> None:
+    """The service ignores what it does not know, so a name that is misspelt would go unnoticed."""
+    given = [name for service in read(file)["services"].values() for name in service.get("environment", {})]
+    dockerfile = re.findall(r"\b(SIGHTLINE_[A-Z_]+)=", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    names = {name.removeprefix(ENV_PREFIX).lower() for name in [*given, *dockerfile] if name.startswith(ENV_PREFIX)}
+    assert names
+    assert names <= set(Settings.model_fields)
+
+
+def test_the_gpu_is_asked_for_where_there_is_one() -> None:
+    gpu, cpu = (read(file)["services"]["api"] for file in ("docker-compose.yml", "compose.cpu.yaml"))
+    assert (gpu["environment"]["SIGHTLINE_PROVIDER"], cpu["environment"]["SIGHTLINE_PROVIDER"]) == ("cuda", "cpu")
+    (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert "deploy" not in cpu
+
+
+def test_the_image_serves_its_models_to_other_machines() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert re.search(r"^\s*SIGHTLINE_HOST=0\.0\.0\.0$", dockerfile, re.MULTILINE)
+    assert {"COPY service service", "COPY models models"} <= set(dockerfile.splitlines())
+
+
+@pytest.mark.parametrize("file", ["docker-compose.yml", "compose.cpu.yaml"])
+def test_as_many_pictures_as_are_decoded_at_once_fit_the_memory(file: str) -> None:
+    """0.7 GB for each of 25 megapixels, and 0.6 for the rest: SECURITY.md."""
+    api = read(file)["services"]["api"]
+    threads = int(by_default(api["environment"]["SIGHTLINE_DECODE_THREADS"]))
+    assert 0.6 + 0.7 * threads <= float(api["mem_limit"].removesuffix("g"))
 
 
 @pytest.mark.parametrize("file", ["docker-compose.yml", "compose.cpu.yaml"])

@@ -160,15 +160,19 @@ def test_sigterm_while_clients_go_on_asking(bright_models: Path) -> None:
                 except ConnectionError:  # refused, or closed before an answer began
                     time.sleep(0.01)
 
-        threads = [threading.Thread(target=ask) for _ in range(8)]
+        threads = [threading.Thread(target=ask, daemon=True) for _ in range(8)]
+        try:
+            for thread in threads:
+                thread.start()
+            ends_at = time.monotonic() + 60
+            while len(statuses) < 50:
+                assert time.monotonic() < ends_at, statuses
+                time.sleep(0.01)
+            service.process.send_signal(signal.SIGTERM)
+            assert service.process.wait(30) == 0
+        finally:
+            stop.set()
         for thread in threads:
-            thread.start()
-        while len(statuses) < 50:
-            time.sleep(0.01)
-        service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(30) == 0
-        stop.set()
-        for thread in threads:
-            thread.join()
+            thread.join(30)
     assert set(statuses) <= {200, 503}
     assert statuses.count(200) >= 50

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from service.problems import URN
 
 ROOT = Path(__file__).resolve().parents[2]
 _READY = "Sightline is ready on http://"
+_LONGEST_START_S = 120
 
 
 @dataclass
@@ -58,13 +60,17 @@ def running(program: str = "service", /, **settings: object) -> Iterator[Running
     process = launch(program, **({"port": 0, "provider": "cpu"} | settings))
     assert process.stdout
     assert process.stderr
+    hangs = threading.Timer(_LONGEST_START_S, process.kill)  # then its output ends
+    hangs.start()
     try:
         first = process.stdout.readline()
+        hangs.cancel()
         if not first.startswith(_READY):
             raise AssertionError(f"{first!r} came first, and then: {process.stderr.read()}")
         host, port = first.removeprefix(_READY).strip().rsplit(":", 1)
         yield Running(process, host, int(port), first + process.stdout.readline())
     finally:
+        hangs.cancel()
         process.kill()
         process.communicate()
 
@@ -136,7 +142,9 @@ class Connection:
         while line := self._reader.readline().strip():
             name, _, value = line.decode().partition(":")
             headers[name.lower()] = value.strip()
-        return Reply(status, headers, self._reader.read(int(headers["content-length"])))
+        body = self._reader.read(int(headers["content-length"]))
+        assert len(body) == int(headers["content-length"]), "the answer is cut short"
+        return Reply(status, headers, body)
 
     def seconds_until_closed(self) -> float:
         """How long the other side takes to close; a reset is a close."""

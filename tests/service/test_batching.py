@@ -247,6 +247,47 @@ async def test_a_batch_may_wait_for_more_but_a_full_one_does_not() -> None:
 
 
 @in_virtual_time
+async def test_a_batch_waits_from_its_first_item_on() -> None:
+    engine, reasons = FakeEngine(), Reasons()
+    batcher: Batcher[int, int] = Batcher(
+        engine.run, max_batch_size=4, max_queue_size=8, max_wait_ms=1000, observer=reasons, clock=virtual_now
+    )
+    batcher.start()
+    started_at = virtual_now()
+    first = submit(batcher, 1)
+    await asyncio.sleep(0.6)
+    second = submit(batcher, 2)
+    await asyncio.sleep(0.39)
+    assert engine.batches == []
+    assert await first == [2]
+    assert await second == [4]
+    assert virtual_now() - started_at == pytest.approx(1.0, abs=1e-3)
+    last = submit(batcher, 3)
+    await yield_to_others()
+    await batcher.close(LONG_S)
+    assert await last == [6]
+    assert engine.batches == [[1, 2], [3]]
+    assert reasons.released_for == ["waited", "closing"]
+
+
+class Reasons:
+    """An observer of why batches were released."""
+
+    def __init__(self) -> None:
+        self.released_for: list[str] = []
+
+    def released(self, size: int, reason: str) -> None:
+        assert size
+        self.released_for.append(reason)
+
+    def ran(self, seconds: float) -> None:
+        assert seconds >= 0
+
+    def failed(self) -> None:
+        raise AssertionError
+
+
+@in_virtual_time
 async def test_waiting_for_more_ends() -> None:
     engine = FakeEngine()
     async with batching(engine, max_wait_ms=1) as batcher:

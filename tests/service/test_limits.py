@@ -74,6 +74,7 @@ class Exchange:
     def problem(self) -> str:
         """The end of the problem's type."""
         assert self.answer_headers["content-type"] == "application/problem+json"
+        assert "server-timing" in self.answer_headers or self.status == 401
         name: str = orjson.loads(self.body)["type"].removeprefix("urn:sightline:problem:")
         return name
 

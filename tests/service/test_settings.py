@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from service import keys, server
+from service.connections import MAX_HEAD_BYTES, MAX_HEAD_S, MAX_PIPELINED
 from service.settings import ENV_PREFIX, Settings, SettingsError, read_settings
 
 
@@ -16,7 +18,13 @@ def test_the_defaults_clients_rely_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.max_body_bytes == 10_000_000
     assert settings.max_body_memory_bytes == 256_000_000
     assert settings.max_pictures_per_request == 32
-    assert settings.picture_limits.max_pixels == 25_000_000
+    limits = settings.picture_limits
+    assert (limits.max_pixels, limits.max_side, limits.max_aspect) == (25_000_000, 8192, 20)
+    assert (settings.body_timeout_s, settings.request_timeout_s, settings.shutdown_grace_s) == (15, 10, 10)
+    assert (settings.unread_answer_timeout_s, settings.run_timeout_s, settings.first_run_timeout_s) == (20, 60, 300)
+    assert (MAX_HEAD_S, MAX_HEAD_BYTES, MAX_PIPELINED) == (20, 65_536, 100)
+    assert server._KEEP_ALIVE_S == 75
+    assert keys._LOOK_AGAIN_S <= 1
     assert settings.max_batch_size("segmentation", "cpu") == 1
     assert settings.max_batch_size("segmentation", "cuda") > 1
 

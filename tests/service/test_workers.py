@@ -13,6 +13,7 @@ import pytest
 
 from service.errors import UnavailableError
 from service.workers import Workers
+from tests.service.conftest import Serve, digit_png
 
 
 class Picture:
@@ -103,3 +104,13 @@ async def test_a_thread_that_cannot_be_replaced(monkeypatch: pytest.MonkeyPatch)
     workers.close()
     # What it died of is reported at its very end, and must not be while another test runs.
     await asyncio.to_thread(ended[0].join, 20)
+
+
+async def test_a_pool_in_which_a_call_hangs_makes_the_service_not_ready(serve: Serve) -> None:
+    async with serve() as service:
+        assert (await service.client.get("/readyz")).status_code == 200
+        service.pipeline._workers._broken = True
+        assert (await service.client.get("/readyz")).status_code == 503
+        assert "sightline_ready 0.0" in (await service.client.get("/metrics")).text
+        answer = await service.client.post("/classify", content=digit_png())
+        assert answer.status_code == 503

@@ -12,7 +12,7 @@ from training import export
 from training.checkpoint import Checkpoint, plain_config
 from training.data.labelled import LabelledImages
 from training.errors import CheckpointError, ExportError, TrainingError
-from training.evaluate import open_model
+from training.evaluate import evaluate, open_model
 from training.export import Precision
 from training.publish import publish
 from training.seeds import score_seeds
@@ -34,8 +34,9 @@ def test_files_are_scored_and_entered_into_the_sums(mnist: Path, tmp_path: Path)
     assert [each.path.name for each in made] == ["digits.fp32.onnx", "digits.fp16.onnx"]
     assert {path.name for path in out.iterdir()} == {"SHA256SUMS", *(each.path.name for each in made)}
     for each in made:
-        _, manifest, task = open_model(each.path)
+        session, manifest, task = open_model(each.path)
         assert task is DIGITS
+        assert each.scores.values == evaluate(session, task, DIGITS.load(mnist, "test")).values
         assert manifest["version"] == "4"
         assert manifest["provenance"] == {
             "task": "digits",

@@ -568,3 +568,10 @@ def test_a_checkpoint_of_other_fields_is_none_of_this_version(tmp_path: Path, ch
     torch.save({name: value for name, value in content.items() if value is not None}, tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match=r"x\.pt is not a checkpoint of this version"):
         Checkpoint.load(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "models").glob("*.onnx")), ids=lambda path: path.stem)
+def test_the_committed_files_hold_what_cuda_and_tensorrt_have(path: Path) -> None:
+    operators = {node.op_type for node in onnx.load(path).graph.node}
+    assert not operators & SHAPE_OPERATORS
+    assert operators <= ON_CUDA_AND_TENSORRT, operators - ON_CUDA_AND_TENSORRT
