@@ -157,6 +157,61 @@ def test_a_photograph_is_taken_and_the_digit_marked(
     assert marked > 200, "a box is drawn where the digit was found"
 
 
+def test_a_palm_beside_the_pen_draws_nothing(open_page: Open) -> None:
+    page = open_page().page
+    inked = page.locator("#pad").evaluate(
+        """(pad) => {
+          const { left, top, width, height } = pad.getBoundingClientRect();
+          const send = (kind, pointerId, x, y) => pad.dispatchEvent(new PointerEvent(kind, {
+            pointerId, isPrimary: true, pointerType: pointerId === 1 ? "pen" : "touch", button: 0, buttons: 1,
+            clientX: left + x * width, clientY: top + y * height, bubbles: true,
+          }));
+          pad.setPointerCapture = () => {};
+          send("pointerdown", 1, 0.3, 0.2);
+          send("pointerdown", 2, 0.8, 0.8);
+          for (const y of [0.3, 0.4, 0.5]) {
+            send("pointermove", 1, 0.3, y);
+            send("pointermove", 2, 0.8, 0.85);
+          }
+          send("pointerup", 2, 0.8, 0.85);
+          send("pointermove", 1, 0.3, 0.6);
+          send("pointerup", 1, 0.3, 0.6);
+          const at = (x, y) => pad.getContext("2d").getImageData(x * pad.width, y * pad.height, 1, 1).data[3];
+          return [at(0.3, 0.25), at(0.3, 0.55), at(0.8, 0.82), at(0.55, 0.55)];
+        }"""
+    )
+    assert inked == [255, 255, 0, 0]
+
+
+def test_of_two_photographs_the_one_that_was_given_last(open_page: Open) -> None:
+    """The first takes longer to decode."""
+    slow = """() => {
+      const make = createImageBitmap;
+      let count = 0;
+      globalThis.createImageBitmap = async (...given) => {
+        if (count++ === 0) await new Promise((resolve) => setTimeout(resolve, 1500));
+        return make(...given);
+      };
+    }"""
+    page = open_page(prepare=lambda page: page.add_init_script(f"({slow})()")).page
+    drop(page, photograph("7"), "seven.png", "image/png")
+    drop(page, photograph("4"), "four.png", "image/png")
+    expect(page.locator(LABEL)).to_have_text("4")
+    page.wait_for_timeout(2000)
+    expect(page.locator(LABEL)).to_have_text("4")
+
+
+def test_a_question_about_what_is_gone_is_not_waited_for(open_page: Open) -> None:
+    """A photograph whose answer never comes is cleared away, and a drawing is answered."""
+    page = open_page().page
+    page.route("**/classify?*", lambda _: None, times=1)
+    drop(page, photograph("7"), "seven.png", "image/png")
+    expect(page.locator(SURE)).to_have_text("Looking…")
+    page.click("#pad-clear")
+    draw(page, "4")
+    expect(page.locator(LABEL)).to_have_text("4")
+
+
 def test_a_picked_photograph_gives_way_to_a_drawing(open_page: Open) -> None:
     page = open_page().page
     page.set_input_files("#digit-file", ROOT / "examples" / "seven.png")

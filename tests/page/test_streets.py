@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image
@@ -51,8 +52,9 @@ def amid(labels: NDArray[np.uint8], class_id: int) -> tuple[float, float]:
     return column / labels.shape[1], row / labels.shape[0]
 
 
-def test_the_street_and_its_classes(open_page: Open, service: Running) -> None:
-    page = open_page(path="/#streets").page
+@pytest.mark.parametrize("size", [(1280, 800), (1366, 650)], ids=["large", "low"])
+def test_the_street_and_its_classes(open_page: Open, service: Running, size: tuple[int, int]) -> None:
+    page = open_page(path="/#streets", size=size).page
     look(page)
     url = f"http://{service.host}:{service.port}/segment"
     body, jpeg = STREET.read_bytes(), {"content-type": "image/jpeg"}
@@ -69,6 +71,7 @@ def test_the_street_and_its_classes(open_page: Open, service: Running) -> None:
 
     box = page.locator("#street").bounding_box()
     assert box
+    assert box["width"] / box["height"] == pytest.approx(labels.shape[1] / labels.shape[0], rel=0.01)
     for class_id in [each["id"] for each in truth["classes"][:3]]:  # the pointer is told what the mask says
         x, y = amid(labels, class_id)
         page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])

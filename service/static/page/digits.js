@@ -16,20 +16,32 @@ export function startDigits(models) {
   const problem = byId("digit-problem");
   let seen = null;
   let spoken;
+  let question = new AbortController(); // of the present subject: with another, nobody waits for its answers
+  let asked = 0; // the subject that was asked about last
 
   const look = newestWins(async () => {
     if (pad.empty) return;
     const subject = pad.subject;
     const manifest = chosen.current();
     const query = new URLSearchParams({ model: manifest.name, top_k: 256 });
+    const { signal } = question;
+    if (subject !== asked) byId("digit-sure").textContent = "Looking…";
+    asked = subject;
     try {
       const body = await pad.picture();
-      const onWait = (seconds) => say(`Too busy: asking again in ${seconds} s.`);
-      const [classified, input] = await Promise.all([
-        ask(`classify?${query}`, { body, onWait }),
-        ask(`classify?${query}&output=input`, { body, onWait }),
-      ]);
-      if (subject === pad.subject) show(classified, input.answer, manifest);
+      const onWait = (seconds) => subject === pad.subject && say(`Too busy: asking again in ${seconds} s.`);
+      const answer = () => ask(`classify?${query}`, { body, signal, onWait });
+      const input = () => ask(`classify?${query}&output=input`, { body, signal, onWait });
+      if (pad.photo) {
+        // One after the other: a photograph may take long to send.
+        const classified = await answer();
+        if (subject === pad.subject) show(classified, null, manifest);
+        const shown = await input().catch(() => null);
+        if (shown && subject === pad.subject) showSeen(URL.createObjectURL(shown.answer));
+      } else {
+        const [classified, shown] = await Promise.all([answer(), input()]);
+        if (subject === pad.subject) show(classified, shown.answer, manifest);
+      }
     } catch (error) {
       if (subject === pad.subject) refuse(error);
     }
@@ -41,6 +53,10 @@ export function startDigits(models) {
   bars.show([], chosen.current());
 
   function changed() {
+    if (pad.subject !== asked) {
+      question.abort();
+      question = new AbortController();
+    }
     byId("pad-hint").hidden = !pad.empty;
     byId("pad-clear").disabled = byId("pad-undo").disabled = pad.empty;
     if (pad.empty) reset();
@@ -55,7 +71,7 @@ export function startDigits(models) {
     byId("digit-sure").textContent = result.probability < 0.5 ? `not sure: ${percent(result.probability)}` : percent(result.probability);
     bars.show(result.top, manifest);
     showTimes(byId("digit-times"), times);
-    showSeen(URL.createObjectURL(input));
+    showSeen(input && URL.createObjectURL(input));
     say("");
     spoken = setTimeout(() => say(`${result.label}, ${percent(result.probability)}`), SPOKEN_AFTER_MS);
     if (pad.photo) {

@@ -28,6 +28,7 @@ export class Overlay {
     this.#colors = (classes ?? []).map(({ color }) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16)));
     this.#canvas.width = Math.max(1, Math.round(width * scale));
     this.#canvas.height = Math.max(1, Math.round(height * scale));
+    this.#canvas.style.maxWidth = `calc(72vh * ${width / height})`; // as high as fits, and no wider than the picture
     this.#crosshair = this.shownClass = this.#tint = null;
     this.draw();
   }

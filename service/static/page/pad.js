@@ -9,6 +9,7 @@ export class Pad {
   #context;
   #strokes = [];
   #current = null;
+  #pointer = null; // the one that draws: another finger, or the palm beside a pen, draws nothing
   #pen = { x: 0.5, y: 0.5, down: false, shown: false };
   #changed;
 
@@ -22,7 +23,7 @@ export class Pad {
     this.subject = 0; // another number for every other thing that is looked at
     canvas.addEventListener("pointerdown", (event) => this.#press(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));
-    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => this.#lift(event));
+    for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) canvas.addEventListener(end, (event) => this.#lift(event));
     canvas.addEventListener("keydown", (event) => this.#key(event));
     canvas.addEventListener("blur", () => this.#movePen({ down: false, shown: false }));
     new ResizeObserver(() => this.#fit()).observe(canvas);
@@ -54,8 +55,10 @@ export class Pad {
 
   /** Put a photograph on the pad. */
   async show(file) {
-    const bitmap = await createImageBitmap(file).catch(() => null);
     this.clear();
+    const { subject } = this;
+    const bitmap = await createImageBitmap(file).catch(() => null);
+    if (subject !== this.subject || !this.empty) return void bitmap?.close(); // large ones take a while
     this.photo = { file, bitmap };
     this.#change(true);
   }
@@ -127,7 +130,8 @@ export class Pad {
   }
 
   #press(event) {
-    if (!event.isPrimary || event.button !== 0) return;
+    if (!event.isPrimary || event.button !== 0 || this.#pointer !== null) return;
+    this.#pointer = event.pointerId;
     if (this.photo) this.clear();
     this.#canvas.setPointerCapture(event.pointerId);
     this.#pen.shown = this.#pen.down = false;
@@ -135,14 +139,16 @@ export class Pad {
   }
 
   #move(event) {
-    if (!this.#current || this.#pen.down) return;
+    if (!this.#current || this.#pen.down || event.pointerId !== this.#pointer) return;
     const events = event.getCoalescedEvents?.() ?? [];
     for (const each of events.length ? events : [event]) this.#current.push(this.#at(each));
     this.#change(false);
   }
 
   #lift(event) {
-    if (!this.#current || this.#pen.down || !event.isPrimary) return;
+    if (event.pointerId !== this.#pointer) return;
+    this.#pointer = null;
+    if (!this.#current || this.#pen.down) return;
     this.#current = null;
     this.#change(false);
   }

@@ -41,7 +41,7 @@ export async function ask(path, { body, signal, onWait = () => {} } = {}) {
     }
     const problem = await problemOf(response);
     if (response.status === 401 && (used !== key || (await renewKey(problem.message)))) continue;
-    if (response.status !== 503 || attempt === ATTEMPTS) throw problem;
+    if (response.status !== 503 || attempt >= ATTEMPTS) throw problem;
     const seconds = Math.min(Math.max(Number(response.headers.get("retry-after")) || 1, 0.5), 30);
     onWait(seconds);
     // A little later than asked, each a little differently: those who were refused together should not come together.
@@ -107,7 +107,7 @@ function stages(header) {
 
 /** Whether there is a new key now. Several questions that were refused wait for the same one. */
 async function renewKey(why) {
-  asking ??= wantKey(why).finally(() => (asking = null));
+  asking ??= sendable(why).finally(() => (asking = null));
   const given = await asking;
   if (given === null) return false;
   key = given;
@@ -117,6 +117,15 @@ async function renewKey(why) {
     // Storage is off: the key lasts as long as the page.
   }
   return true;
+}
+
+/** A key that a header can hold: what is pasted may have a dash or a space in it that nobody sees. */
+async function sendable(why) {
+  let given = await wantKey(why);
+  while (given !== null && !/^[\x21-\x7e]+$/.test(given)) {
+    given = await wantKey("That is no key: there are spaces or other characters in it that no key has.");
+  }
+  return given;
 }
 
 function kept() {

@@ -52,7 +52,7 @@ export function startStreets(models) {
     const { signal } = question;
     const manifest = chosen.current();
     const picture = await createImageBitmap(file).catch(() => null);
-    if (signal.aborted) return;
+    if (signal.aborted) return void picture?.close();
     forget();
     const onButton = byId("street-empty").contains(document.activeElement);
     byId("street-empty").hidden = true;
@@ -61,7 +61,10 @@ export function startStreets(models) {
     overlay.set(picture, null, []);
     busy("Looking…");
     try {
-      const onWait = (seconds) => busy(`Too busy: asking again in ${seconds} s`);
+      const onWait = (seconds) => {
+        busy(`Too busy: asking again in ${seconds} s`);
+        say(`Too busy: asking again in ${seconds} s`);
+      };
       const query = new URLSearchParams({ model: manifest.name });
       const { answer, ...times } = await ask(`segment?${query}`, { body: file, signal, onWait });
       const [result] = answer.results;
