@@ -60,7 +60,7 @@ def test_what_cannot_answer_together_is_refused(tmp_path: Path) -> None:
 
 
 def test_members_of_an_ensemble_may_differ_in_their_network(mnist: Path, tmp_path: Path) -> None:
-    members = [_checkpoint("digits", commit="abc"), _checkpoint("digits-7x7", seed=1, commit="def")]
+    members = [_checkpoint("digits", commit="abc"), _checkpoint("digits-5x5", seed=1, commit="def")]
     made = publish(members, mnist, "test", tmp_path, name="both")[0]
     session, manifest, task = open_model(made.path)
     assert (manifest["name"], manifest["provenance"]["commit"], task.name) == ("both", "abc, def", "digits")

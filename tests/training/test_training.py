@@ -327,7 +327,7 @@ def test_a_checkpoint_from_before_recipes_were_kept_is_resumed(
         train(SHORT, *few, tmp_path, device, epochs=1, learning_rate=0.5, resume=True)
 
 
-@pytest.mark.parametrize("name", ["digits", "streets"])
+@pytest.mark.parametrize("name", ["digits", "digits-5x5", "streets"])
 def test_the_committed_checkpoints_load(name: str) -> None:
     checkpoint = Checkpoint.load(ROOT / "models" / "checkpoints" / f"{name}.pt")
     assert checkpoint.optimizer is None  # only its weights are committed

@@ -32,7 +32,7 @@ class SimpleCNNConfig:
     classes: int = 10
     size: int = 28
     kernel_size: int = 5
-    widths: tuple[int, ...] = (16, 32, 40, 48, 64)
+    widths: tuple[int, ...] = (16, 32, 48, 64, 80)
     dropout: float = 0.3
     batch_norm: bool = True
     smoothing: float = 0.5
