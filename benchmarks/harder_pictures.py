@@ -8,8 +8,6 @@ has not seen is everything else about the pictures.
 """
 
 import argparse
-import sys
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ import httpx
 import numpy as np
 
 from benchmarks.digit_pictures import ALL_AT_ONCE, KINDS, REFERENCE, Kind
+from benchmarks.kinds import say, seed_of
 from benchmarks.pen_strokes import Digit
 from benchmarks.running_service import client_of_service
 from training.data.mnist import load_mnist
@@ -73,15 +72,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with client_of_service(options.url) as client:
         classifier = Classifier(client, options.model)
         scores = {}
-        _say("| kind | correct | | refused |\n|---|---|---|---|")
+        say("| kind | correct | | refused |\n|---|---|---|---|")
         for name in options.kinds:
             folder = options.save / name.replace(" ", "-") if options.save else None
-            scores[name] = _measure(classifier, KINDS[name], _seed_of(name, options.seed), digits, folder)
-            _say(_row(name, scores[name]))
+            scores[name] = _measure(classifier, KINDS[name], seed_of(name, options.seed), digits, folder)
+            say(_row(name, scores[name]))
     of_mean = [score.share for name, score in scores.items() if name not in {REFERENCE, ALL_AT_ONCE}]
     if of_mean:
-        _say(f"| **mean**, without {REFERENCE} and {ALL_AT_ONCE} | | **{np.mean(of_mean):.2%}** | |")
-        _say(f"| **least** | | **{min(of_mean):.1%}** | |")
+        say(f"| **mean**, without {REFERENCE} and {ALL_AT_ONCE} | | **{np.mean(of_mean):.2%}** | |")
+        say(f"| **least** | | **{min(of_mean):.1%}** | |")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,11 +100,6 @@ def _some_digits(data: Path, count: int, seed: int) -> list[tuple[Digit, str]]:
     chosen = np.random.default_rng(seed).permutation(len(test))[:count]
     images, labels = test.images.numpy()[chosen, :, :, 0], test.targets.numpy()[chosen]
     return [(image, str(label)) for image, label in zip(images, labels, strict=True)]
-
-
-def _seed_of(name: str, seed: int) -> list[int]:
-    """Each kind has random numbers of its own, whichever others are measured."""
-    return [seed, zlib.crc32(name.encode())]
 
 
 def _measure(
@@ -130,11 +124,6 @@ def _measure(
 def _row(name: str, score: Score) -> str:
     percent = f"{score.share:.1%} ± {score.error:.1%}"
     return f"| {name} | {score.correct} of {score.sent} | {percent} | {score.refused} |"
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ streets that it has never seen. For a network of your own, `--split test` is the
 """
 
 import argparse
-import sys
-import zlib
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.kinds import say, seed_of
 from benchmarks.running_service import client_of_service
 from benchmarks.street_pictures import KINDS, REFERENCE, Kind
 from training.data.camvid import CLASSES, load_camvid
@@ -37,22 +36,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kinds = dict.fromkeys([REFERENCE, *options.kinds])
     with client_of_service(options.url) as client:
         reference = None
-        _say(f"{len(chosen)} frames of CamVid {options.split}\n\n| kind | mean IoU | | pixels |\n|---|---|---|---|")
+        say(f"{len(chosen)} frames of CamVid {options.split}\n\n| kind | mean IoU | | pixels |\n|---|---|---|---|")
         means = []
         for name in kinds:
             folder = options.save / name.replace(" ", "-").replace(":", "-") if options.save else None
-            seed = _seed_of(name, options.seed)
+            seed = seed_of(name, options.seed)
             scores = measure(client, KINDS[name], chosen, seed=seed, model=options.model, folder=folder)
             if reference is None:
                 reference = scores.mean_iou
-                _say(f"| {name} | {scores.mean_iou:.1%} | | {scores.pixel_accuracy:.1%} |")
+                say(f"| {name} | {scores.mean_iou:.1%} | | {scores.pixel_accuracy:.1%} |")
                 continue
             means.append(scores.mean_iou)
             difference = 100 * (scores.mean_iou - reference)
-            _say(f"| {name} | {scores.mean_iou:.1%} | {difference:+.1f} | {scores.pixel_accuracy:.1%} |")
+            say(f"| {name} | {scores.mean_iou:.1%} | {difference:+.1f} | {scores.pixel_accuracy:.1%} |")
         if means and reference is not None:
             mean = float(np.mean(means))
-            _say(f"| **mean**, without {REFERENCE} | **{mean:.1%}** | {100 * (mean - reference):+.1f} | |")
+            say(f"| **mean**, without {REFERENCE} | **{mean:.1%}** | {100 * (mean - reference):+.1f} | |")
 
 
 def measure(
@@ -110,16 +109,6 @@ def _mask(png: bytes) -> NDArray[np.uint8]:
     """Class ids height×width: the indices of the palette picture."""
     with Image.open(BytesIO(png)) as picture:
         return np.asarray(picture)
-
-
-def _seed_of(name: str, seed: int) -> list[int]:
-    """Each kind has random numbers of its own, whichever others are measured."""
-    return [seed, zlib.crc32(name.encode())]
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

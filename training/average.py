@@ -36,13 +36,10 @@ def average_weights(checkpoints: Sequence[Checkpoint], data: Path, device: Devic
             not all trained on the same pictures.
     """
     first = checkpoints[0]
-    settings = first.settings or {}
-    starts = {(state.task, (state.settings or {}).get("init")) for state in checkpoints}
-    if len(starts) > 1 or settings.get("init") is None:
+    starts = {(state.task, state.setting("init")) for state in checkpoints}
+    if len(starts) > 1 or first.setting("init") is None:
         raise CheckpointError("only weights of one task that were trained from the same ones (--init) can be averaged")
-    parts = {
-        tuple((state.settings or {}).get(name) for name in ("hold-out", "with-validation")) for state in checkpoints
-    }
+    parts = {(state.setting("hold-out"), state.setting("with-validation")) for state in checkpoints}
     if len(parts) > 1:
         raise CheckpointError("the checkpoints were not trained on the same pictures: --hold-out or --with-validation")
     task, model = first.restore()

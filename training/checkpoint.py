@@ -82,6 +82,10 @@ class Checkpoint:
         """The same without what training goes on from."""
         return replace(self, optimizer=None, averaged_from=None)
 
+    def setting(self, name: str) -> Any:
+        """What the training was begun with; None for what was not asked for, or not kept yet."""
+        return (self.settings or {}).get(name)
+
     def digest(self) -> str:
         """Tells its weights from others, whatever file they are in."""
         found = hashlib.sha256()

@@ -61,7 +61,7 @@ def _check_comparable(paths: Sequence[Path], states: Sequence[Checkpoint]) -> No
                 f"{path} is of epoch {state.epoch} of {state.epochs}; seeds are compared at the end: take last.pt of "
                 "trainings that are done"
             )
-        if (state.settings or {}).get("with-validation"):
+        if state.setting("with-validation"):
             raise TrainingError(f"{path} was trained on the validation split too, which is to say which seed is best")
     if len({(state.epochs, tuple((state.settings or {}).items())) for state in states}) > 1:
         raise TrainingError(
