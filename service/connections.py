@@ -5,7 +5,6 @@ keeps its memory and its file descriptors, whoever calls.
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.answer_reader import AnswerReader
 from service.answer_transport import AnswerTransport
 from service.unread_answers import UnreadAnswers
 
@@ -30,9 +30,6 @@ MAX_HEAD_S = 20.0
 """Until a request's headers are whole, from the first byte after the answer before."""
 MAX_PIPELINED = 100
 """Requests that a client may send ahead of their answers."""
-_LEAST_READ_BYTES = 65_536  # of an answer, in each timeout; slower is as good as not at all
-_LEAST_READ_DIVISOR = 30  # a 30th of a large answer, so that it is not kept for hours
-logger = logging.getLogger(__name__)
 _NO_HTTP = (
     b'{"type":"urn:sightline:problem:malformed-request","title":"The request cannot be parsed","status":400,'
     b'"detail":"This is not valid HTTP."}'
@@ -77,9 +74,6 @@ class Connection(HttpToolsProtocol):
         self._request_came = False
         self._bytes_beside_body = 0
         self._head_timer: asyncio.TimerHandle | None = None
-        self._unread_timer: asyncio.TimerHandle | None = None
-        self._least_read = 0
-        self._counts_unread = False
         self._answered: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -87,15 +81,21 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
         self._answers = AnswerTransport(transport)
+        self._reader = AnswerReader(
+            transport,
+            self._answers,
+            loop=self.loop,
+            timeout_s=self.unread_answer_timeout_s,
+            unread_answers=self.unread_answers,
+            on_cut_off=self.on_cut_off,
+        )
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
         self._stop_head_timer()
         self._unset_keepalive_if_required()
-        if self._unread_timer is not None:
-            self._unread_timer.cancel()
-        self._stop_counting_unread()
+        self._reader.is_gone()
         if self._answered is not None and not self._answered.response_complete:
             # uvicorn tells the request that was sent last, which may still wait for this one's answer.
             self._answered.disconnected = True
@@ -186,7 +186,7 @@ class Connection(HttpToolsProtocol):
         )
         self.transport.write(head + _NO_HTTP)
         self.transport.close()
-        self._watch_reader()
+        self._reader.watch()
 
     def on_message_begin(self) -> None:
         """A request's first byte."""
@@ -244,7 +244,7 @@ class Connection(HttpToolsProtocol):
         self._answers.flush()
         super().on_response_complete()
         if self.transport.is_closing():
-            self._watch_reader()
+            self._reader.watch()
         elif self._refused and not self._is_answering():
             self._refuse()
 
@@ -253,68 +253,26 @@ class Connection(HttpToolsProtocol):
         super().pause_writing()
         if self._answered is not None and self._answered.scope["method"] == "POST":
             # What is got is there once, for all, and without a key: it must not take the room of those who have one.
-            self._counts_unread = True
-            self.unread_answers.count(self, self.unread_bytes())
-        self._watch_reader()
+            self._reader.count()
+        self._reader.watch()
 
     def resume_writing(self) -> None:
         """It has read nearly all."""
         super().resume_writing()
-        self._stop_counting_unread()
-        if self._unread_timer is not None and not self.transport.is_closing():
-            self._unread_timer.cancel()  # the next answer has its own time
-            self._unread_timer = None
+        self._reader.has_read()
 
     def timeout_keep_alive_handler(self) -> None:
         """Abort if data is still unsent: a normal close would wait for the client to read it.
 
-        But not one who is still reading: whether that is fast enough, `_check_reader` says.
+        But not one who is still reading: whether that is fast enough, its `AnswerReader` says.
         """
-        if self._unread_timer is not None and self.transport.get_write_buffer_size():
+        if self._reader.is_behind():
             again = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
             self.timeout_keep_alive_task = again
             return
-        if self.transport.get_write_buffer_size():
-            self._cut_off(f"for {self.timeout_keep_alive} s it asked for nothing more")
+        if self._reader.unread_bytes():
+            self._reader.cut_off_because(f"for {self.timeout_keep_alive} s it asked for nothing more")
         super().timeout_keep_alive_handler()
-
-    def _watch_reader(self) -> None:
-        unread = self.transport.get_write_buffer_size()
-        if self._unread_timer is None and unread:
-            self._least_read = max(_LEAST_READ_BYTES, unread // _LEAST_READ_DIVISOR)
-            self._unread_timer = self.loop.call_later(self.unread_answer_timeout_s, self._check_reader, unread)
-
-    def _check_reader(self, unread_before: int) -> None:
-        self._unread_timer = None
-        unread = self.transport.get_write_buffer_size()
-        if unread and unread > unread_before - self._least_read:
-            self._cut_off(f"it read less than {self._least_read} in {self.unread_answer_timeout_s:g} s")
-        elif unread:
-            if self._counts_unread:
-                self.unread_answers.count(self, unread)
-            self._unread_timer = self.loop.call_later(self.unread_answer_timeout_s, self._check_reader, unread)
-
-    def unread_bytes(self) -> int:
-        """What the client has not read, less what the system's buffers took."""
-        return self.transport.get_write_buffer_size()
-
-    def cut_off(self) -> None:
-        """There is no room for what it has not read."""
-        self._counts_unread = False
-        self._cut_off("all clients together left more unread than half of SIGHTLINE_MAX_BODY_MEMORY_BYTES, it most")
-
-    def _cut_off(self, why: str) -> None:
-        """Say so, since its request was logged as answered."""
-        self.on_cut_off()
-        unread = self.transport.get_write_buffer_size()
-        message = "a client was cut off with %d bytes of its answer unread: %s"
-        self._answers.context.run(logger.warning, message, unread, why)  # with its request's id
-        self.transport.abort()
-
-    def _stop_counting_unread(self) -> None:
-        if self._counts_unread:
-            self._counts_unread = False
-            self.unread_answers.count(self, 0)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:

@@ -1,0 +1,103 @@
+"""A client that reads its answers late, or not at all, and how long that is waited for."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from service.answer_transport import AnswerTransport
+from service.unread_answers import UnreadAnswers
+
+_LEAST_READ_BYTES = 65_536  # of an answer, in each timeout; slower is as good as not at all
+_LEAST_READ_DIVISOR = 30  # a 30th of a large answer, so that it is not kept for hours
+logger = logging.getLogger(__name__)
+
+
+class AnswerReader:
+    """The client at the other end of `transport`: cut off when it reads too little of its answers in `timeout_s`.
+
+    Some of what it has not read is counted in `unread_answers`, which may cut it off too. `on_cut_off` is told of both.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        answers: AnswerTransport,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        timeout_s: float,
+        unread_answers: UnreadAnswers,
+        on_cut_off: Callable[[], None],
+    ) -> None:
+        self._transport = transport
+        self._answers = answers
+        self._loop = loop
+        self._timeout_s = timeout_s
+        self._unread_answers = unread_answers
+        self._on_cut_off = on_cut_off
+        self._timer: asyncio.TimerHandle | None = None
+        self._least_read = 0
+        self._counts = False
+
+    def unread_bytes(self) -> int:
+        """What the client has not read, less what the system's buffers took."""
+        return self._transport.get_write_buffer_size()
+
+    def is_behind(self) -> bool:
+        """Whether it still reads, and is being watched at that."""
+        return self._timer is not None and self.unread_bytes() > 0
+
+    def count(self) -> None:
+        """Count what it has not read, until it has."""
+        self._counts = True
+        self._unread_answers.count(self, self.unread_bytes())
+
+    def watch(self) -> None:
+        """See to it that it reads on."""
+        unread = self.unread_bytes()
+        if self._timer is None and unread:
+            self._least_read = max(_LEAST_READ_BYTES, unread // _LEAST_READ_DIVISOR)
+            self._timer = self._loop.call_later(self._timeout_s, self._check, unread)
+
+    def has_read(self) -> None:
+        """It has read nearly all; the next answer has its own time."""
+        self._stop_counting()
+        if not self._transport.is_closing():
+            self._stop_timer()
+
+    def is_gone(self) -> None:
+        """Nothing is waited for any more."""
+        self._stop_counting()
+        self._stop_timer()
+
+    def cut_off(self) -> None:
+        """There is no room for what it has not read."""
+        self._counts = False
+        why = "all clients together left more unread than half of SIGHTLINE_MAX_BODY_MEMORY_BYTES, it most"
+        self.cut_off_because(why)
+
+    def cut_off_because(self, why: str) -> None:
+        """Say so, since its request was logged as answered."""
+        self._on_cut_off()
+        message = "a client was cut off with %d bytes of its answer unread: %s"
+        self._answers.context.run(logger.warning, message, self.unread_bytes(), why)  # with its request's id
+        self._transport.abort()
+
+    def _check(self, unread_before: int) -> None:
+        self._timer = None
+        unread = self.unread_bytes()
+        if unread and unread > unread_before - self._least_read:
+            self.cut_off_because(f"it read less than {self._least_read} in {self._timeout_s:g} s")
+        elif unread:
+            if self._counts:
+                self._unread_answers.count(self, unread)
+            self._timer = self._loop.call_later(self._timeout_s, self._check, unread)
+
+    def _stop_counting(self) -> None:
+        if self._counts:
+            self._counts = False
+            self._unread_answers.count(self, 0)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
