@@ -206,7 +206,7 @@ def test_street_augmentation_keeps_pictures_and_labels_together() -> None:
     # Bright exactly where the label is 3, so the two can be compared after any crop, zoom and flip.
     images = (labels == 3).float().unsqueeze(1).expand(4, 3, 60, 80)
     still = dict.fromkeys(
-        ["brightness", "contrast", "saturation", "gamma", "tint", "illumination", "haze", "night", "noise"], 0.0
+        ["brightness", "contrast", "saturation", "gamma", "tint", "illumination", "haze", "dusk", "noise"], 0.0
     )
     augment = StreetAugmentation(crop=(40, 48), blur_probability=0, **still)  # type: ignore[arg-type]
     cropped, targets = augment(images, labels, random)

@@ -110,7 +110,7 @@ def streets_rows() -> list[Row]:
     """The published networks trained by our recipe, ours, and ours without each of its parts."""
     ours = SegNetConfig()
     stages = STREETS.recipe.stages
-    still = dict.fromkeys(("illumination", "haze", "night", "noise", "blur_probability"), 0.0)
+    still = dict.fromkeys(("illumination", "haze", "dusk", "night", "rain", "noise", "blur_probability"), 0.0)
     return [
         Row("SegNet-Basic", _streets(SEGNET_BASIC)),
         Row("SegNet", _streets(ClassicSegNetConfig())),
@@ -132,7 +132,7 @@ def streets_rows() -> list[Row]:
         Row("no averaged weights", _recipe(STREETS, averaging=0.0)),
         Row("no pasted objects", _augmented(STREETS, paste_probability=0.0)),
         Row("no weather", _augmented(STREETS, **still)),
-        Row("no last stage (whole frames, nothing pasted)", _recipe(STREETS, stages=stages[:-1])),
+        Row("no last stage (whole frames, nothing pasted; night, rain, shadows)", _recipe(STREETS, stages=stages[:-1])),
         Row("full-size scenes from the start", _recipe(STREETS, stages=(replace(stages[1], start=0.0), *stages[2:]))),
     ]
 

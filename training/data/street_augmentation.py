@@ -7,7 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.data.camvid import IGNORED_LABEL
+from training.data.camvid import CLASSES, IGNORED_LABEL
+from training.data.street_weather import night, rain, shadow, wet_ground
+
+_NAMES = [name for name, _ in CLASSES]
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,16 @@ class StreetAugmentation:
         brightness, contrast, saturation, gamma, tint: factors drawn within 1 ± this.
         illumination: the same of a light that varies smoothly over the picture.
         haze: largest share of a light grey that is blended in, in a fifth of the crops.
-        night: largest darkening (as a power), in a tenth of the crops.
+        dusk: largest darkening (as a power), in a tenth of the crops.
+        night, rain: how many crops get either; half of the rain is over already, and only the ground is wet.
+        shadow: how many crops lie in a shadow in part.
+        sky, ground: the classes that night and wet ground are for.
         noise: largest standard deviation of added noise, of a range of 1, in a third of the crops.
         blur_probability: how many crops are blurred, by a mean of 3×3 pixels.
         ignored_label: of what lies beyond the picture; the highest label of all.
 
     Raises:
-        ValueError: when pasted classes are not below `ignored_label`.
+        ValueError: when pasted classes, or those that weather is for, are not below `ignored_label`.
     """
 
     crop: tuple[int, int]
@@ -47,18 +53,27 @@ class StreetAugmentation:
     tint: float = 0.1
     illumination: float = 0.3
     haze: float = 0.4
-    night: float = 1.5
+    dusk: float = 1.5
+    night: float = 0.0
+    rain: float = 0.0
+    shadow: float = 0.0
+    sky: int = _NAMES.index("sky")
+    ground: tuple[int, ...] = (_NAMES.index("road"), _NAMES.index("pavement"))
     noise: float = 0.06
     blur_probability: float = 0.2
     ignored_label: int = IGNORED_LABEL
 
     def __post_init__(self) -> None:
         """Check what would fail in the middle of a training."""
-        if max(self.pasted_classes, default=0) >= self.ignored_label:
-            raise ValueError(
-                f"pasted_classes {self.pasted_classes} are to be below ignored_label {self.ignored_label}: give those "
-                "of your classes that are rare and small, or () for none"
-            )
+        classes = {"pasted_classes": self.pasted_classes}
+        classes |= {"sky": (self.sky,)} if self.night or self.shadow else {}
+        classes |= {"ground": self.ground} if self.rain else {}
+        for name, labels in classes.items():
+            if max(labels, default=0) >= self.ignored_label:
+                raise ValueError(
+                    f"{name} {labels} are to be below ignored_label {self.ignored_label}: give those of your classes, "
+                    "or none: () pasted, neither night nor shadow without a sky, no rain without ground"
+                )
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Float images N×3×H×W (0…1) and int64 targets N×H×W to N×3×h×w and N×h×w of the crop's size."""
@@ -66,7 +81,7 @@ class StreetAugmentation:
         cropped = torch.cat([pair[0] for pair in pairs])
         labels = torch.cat([pair[1] for pair in pairs])
         cropped, labels = self._paste(cropped, labels, generator)
-        return self._weather(self._colour(cropped, generator), generator), labels
+        return self._weather(self._colour(cropped, generator), labels, generator), labels
 
     def _crop(self, image: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         draw = torch.rand(5, generator=generator).tolist()
@@ -109,8 +124,8 @@ class StreetAugmentation:
         def around_one(bound: float, channels: int = 1) -> Tensor:
             return (1 + (drawn(channels, 1, 1) * 2 - 1) * bound).to(images.device)
 
-        night = 1 + self.night * drawn(1, 1, 1) * (drawn(1, 1, 1) < 0.1)
-        images = images.clamp(1e-4, 1).pow(around_one(self.gamma) * night.to(images.device))
+        dusk = 1 + self.dusk * drawn(1, 1, 1) * (drawn(1, 1, 1) < 0.1)
+        images = images.clamp(1e-4, 1).pow(around_one(self.gamma) * dusk.to(images.device))
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         contrast = around_one(self.contrast)
         images = images * contrast + mean * (around_one(self.brightness) - contrast)
@@ -119,11 +134,23 @@ class StreetAugmentation:
         light = around_one(self.tint, channels=3) * (1 + (drawn(1, 3, 4) * 2 - 1) * self.illumination).to(images.device)
         return images * F.interpolate(light, images.shape[-2:], mode="bilinear", align_corners=True)
 
-    def _weather(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Each of haze, blur and noise, on some of the pictures."""
-        draws = torch.rand(len(images), 6, generator=generator).tolist()
+    def _weather(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Each of shadow, rain, night, haze, blur and noise, on some of the pictures."""
+        draws = torch.rand(len(images), 9, generator=generator).tolist()
+        ground = torch.zeros(self.ignored_label + 1, dtype=torch.bool)
+        ground[list(self.ground)] = True
         pictures = []
-        for image, (haze, share, white, blur, noise, sigma) in zip(images.unbind(), draws, strict=True):
+        for image, target, (shade, wet, dark, haze, share, white, blur, noise, sigma) in zip(
+            images.unbind(), labels.unbind(), draws, strict=True
+        ):
+            if shade < self.shadow:
+                image = shadow(image, target, self.sky, generator)  # noqa: PLW2901
+            if wet < self.rain:
+                image = wet_ground(image, target, ground, generator)  # noqa: PLW2901
+            if dark < self.night:
+                image = night(image, target, self.sky, generator)  # noqa: PLW2901
+            if wet < self.rain / 2:
+                image = rain(image, generator)  # noqa: PLW2901
             if haze < 0.2:
                 image = torch.lerp(image, image.new_tensor(0.6 + 0.3 * white), self.haze * share)  # noqa: PLW2901
             if blur < self.blur_probability:
