@@ -227,8 +227,7 @@ STREETS = Task(
         # Half-size scenes first: three times as many of them an hour, and the shapes are learnt as well. The
         # full size comes when edges and thin things are left to learn. Last come crops as large as a frame, with
         # nothing pasted, which is closest to what will be asked: on a drive never seen, at half size, worth a point.
-        # Night, rain and shadows cost such a drive as it is half a point or one (in twice as many crops or three times),
-        # and give it 6 points by night.
+        # Night, rain and shadows, in twice as many crops, cost it about a point as it is and give it 6 by night.
         stages=(
             Stage(0.0, StreetAugmentation(crop=(184, 240), scales=(0.4, 1.2))),
             Stage(0.5, StreetAugmentation(crop=(256, 320), scales=(0.65, 1.6))),
