@@ -110,7 +110,7 @@ def streets_rows() -> list[Row]:
     """The published networks trained by our recipe, ours, and ours without each of its parts."""
     ours = SegNetConfig()
     stages = STREETS.recipe.stages
-    still = dict.fromkeys(("illumination", "haze", "dusk", "night", "rain", "noise", "blur_probability"), 0.0)
+    still = dict.fromkeys(("illumination", "haze", "dusk", "night", "rain", "shadow", "noise", "blur_probability"), 0.0)
     return [
         Row("SegNet-Basic", _streets(SEGNET_BASIC)),
         Row("SegNet", _streets(ClassicSegNetConfig())),

@@ -7,10 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.data.camvid import CLASSES, IGNORED_LABEL
+from training.data.camvid import IGNORED_LABEL
 from training.data.street_weather import night, rain, shadow, wet_ground
-
-_NAMES = [name for name, _ in CLASSES]
 
 
 @dataclass(frozen=True)
@@ -32,13 +30,14 @@ class StreetAugmentation:
         dusk: largest darkening (as a power), in a tenth of the crops.
         night, rain: how many crops get either; half of the rain is over already, and only the ground is wet.
         shadow: how many crops lie in a shadow in part.
-        sky, ground: the classes that night and wet ground are for.
+        sky: its class, which night and shadow are not without.
+        ground: the classes that lie flat and get wet, which rain is not without.
         noise: largest standard deviation of added noise, of a range of 1, in a third of the crops.
         blur_probability: how many crops are blurred, by a mean of 3×3 pixels.
         ignored_label: of what lies beyond the picture; the highest label of all.
 
     Raises:
-        ValueError: when pasted classes, or those that weather is for, are not below `ignored_label`.
+        ValueError: when one of these classes is not below `ignored_label`, or weather lacks the class that it is for.
     """
 
     crop: tuple[int, int]
@@ -57,23 +56,28 @@ class StreetAugmentation:
     night: float = 0.0
     rain: float = 0.0
     shadow: float = 0.0
-    sky: int = _NAMES.index("sky")
-    ground: tuple[int, ...] = (_NAMES.index("road"), _NAMES.index("pavement"))
+    sky: int | None = None
+    ground: tuple[int, ...] = ()
     noise: float = 0.06
     blur_probability: float = 0.2
     ignored_label: int = IGNORED_LABEL
 
     def __post_init__(self) -> None:
         """Check what would fail in the middle of a training."""
-        classes = {"pasted_classes": self.pasted_classes}
-        classes |= {"sky": (self.sky,)} if self.night or self.shadow else {}
-        classes |= {"ground": self.ground} if self.rain else {}
-        for name, labels in classes.items():
+        for name, labels in {
+            "pasted_classes": self.pasted_classes,
+            "sky": (self.sky or 0,),
+            "ground": self.ground,
+        }.items():
             if max(labels, default=0) >= self.ignored_label:
                 raise ValueError(
-                    f"{name} {labels} are to be below ignored_label {self.ignored_label}: give those of your classes, "
-                    "or none: () pasted, neither night nor shadow without a sky, no rain without ground"
+                    f"{name} {labels} are to be below ignored_label {self.ignored_label}: give those of your classes "
+                    "that are so, or none"
                 )
+        if (self.night or self.shadow) and self.sky is None:
+            raise ValueError("night and shadow differ on the sky: say which class that is, or leave both at 0")
+        if self.rain and not self.ground:
+            raise ValueError("rain wets the ground: say which classes lie flat, or leave it at 0")
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Float images N×3×H×W (0…1) and int64 targets N×H×W to N×3×h×w and N×h×w of the crop's size."""
@@ -95,7 +99,11 @@ class StreetAugmentation:
         left = round(draw[2] * max(0, source_width - covered_width))
         image = image[None, :, top : top + covered_height, left : left + covered_width]
         target = target[None, None, top : top + covered_height, left : left + covered_width]
-        size = (min(height, round(image.shape[-2] * zoom)), min(width, round(image.shape[-1] * zoom_x)))
+        # Not the rounded zoom of what is covered: that would be a pixel short at times.
+        size = (
+            height if covered_height <= source_height else min(height, round(source_height * zoom)),
+            width if covered_width <= source_width else min(width, round(source_width * zoom_x)),
+        )
         image = F.interpolate(image, size, mode="bilinear", antialias=min(zoom, zoom_x) < 1, align_corners=False)
         target = F.interpolate(target.to(torch.uint8), size, mode="nearest-exact")
         if draw[3] < 0.5:
@@ -135,7 +143,7 @@ class StreetAugmentation:
         return images * F.interpolate(light, images.shape[-2:], mode="bilinear", align_corners=True)
 
     def _weather(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Each of shadow, rain, night, haze, blur and noise, on some of the pictures."""
+        """Each of shadow, rain, haze, night, blur and noise, on some of the pictures."""
         draws = torch.rand(len(images), 9, generator=generator).tolist()
         ground = torch.zeros(self.ignored_label + 1, dtype=torch.bool)
         ground[list(self.ground)] = True
@@ -143,16 +151,16 @@ class StreetAugmentation:
         for image, target, (shade, wet, dark, haze, share, white, blur, noise, sigma) in zip(
             images.unbind(), labels.unbind(), draws, strict=True
         ):
-            if shade < self.shadow:
+            if shade < self.shadow and self.sky is not None:
                 image = shadow(image, target, self.sky, generator)  # noqa: PLW2901
             if wet < self.rain:
                 image = wet_ground(image, target, ground, generator)  # noqa: PLW2901
-            if dark < self.night:
-                image = night(image, target, self.sky, generator)  # noqa: PLW2901
             if wet < self.rain / 2:
                 image = rain(image, generator)  # noqa: PLW2901
             if haze < 0.2:
                 image = torch.lerp(image, image.new_tensor(0.6 + 0.3 * white), self.haze * share)  # noqa: PLW2901
+            if dark < self.night and self.sky is not None:  # after rain and haze, which are not bright then
+                image = night(image, target, self.sky, generator)  # noqa: PLW2901
             if blur < self.blur_probability:
                 image = F.avg_pool2d(image, 3, 1, 1, count_include_pad=False)  # noqa: PLW2901
             if noise < 0.33:

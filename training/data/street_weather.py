@@ -90,9 +90,12 @@ def night(image: Tensor, labels: Tensor, sky: int, generator: torch.Generator) -
 
     exponent, dark_sky, warmth, mean, lamps, noise = drawn(6).tolist()
     image = image.clamp(1e-4, 1).pow(1 + 1.5 * exponent)
-    image = torch.where(labels == sky, image * (1 - 0.95 * dark_sky), image)
+    is_sky = labels == sky
+    if is_sky.any() and not is_sky.all():
+        darker = (0.05 + 0.75 * dark_sky) * image[:, ~is_sky].mean() / image[:, is_sky].mean()
+        image = torch.where(is_sky, image * darker.clamp(max=1), image)
     # A camera exposes for what light there is: a frame that was dark by day is not black by night.
-    exposure = ((0.05 + 0.25 * mean) / image.mean().clamp(min=1e-3)).clamp(max=4)
+    exposure = ((0.05 + 0.25 * mean) / image.mean()).clamp(max=20)
     # From white light-emitting diodes to sodium
     colour = torch.lerp(torch.tensor([0.95, 1.0, 1.05]), torch.tensor([1.1, 0.85, 0.5]), warmth).view(3, 1, 1)
     pools = F.interpolate(0.3 + 1.2 * drawn(1, 1, 4, 6), image.shape[-2:], mode="bilinear", align_corners=True)[0]
