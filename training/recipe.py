@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch
@@ -78,21 +79,31 @@ class Recipe:
 def digest(*values: object) -> str:
     """Tells values from others, in any process: recipes, losses, and what these are made of.
 
-    Named functions are told apart by their names, lambdas by their code; modules and other objects by what they hold.
+    Named functions are told apart by their names, lambdas and functions within functions by their code and what they
+    are made with; modules and other objects by what they hold.
     """
     return hashlib.sha256(_described(values).encode()).hexdigest()[:12]
 
 
-def _described(value: object) -> str:
-    if isinstance(value, tuple | list):
-        return str([_described(each) for each in value])
+def _described(value: object, around: tuple[object, ...] = ()) -> str:
+    """`around` are the functions that hold the value, since one may hold itself."""
     if isinstance(value, dict):
-        return _described(list(value.items()))
-    name, code = getattr(value, "__qualname__", None), getattr(value, "__code__", None)
+        value = list(value.items())
+    elif isinstance(value, set | frozenset):
+        value = sorted(_described(each, around) for each in value)
+    if isinstance(value, tuple | list):
+        return str([_described(each, around) for each in value])
+    if isinstance(value, CodeType):
+        return f"{value.co_code.hex()} {value.co_names} {_described(value.co_consts, around)}"
+    name = getattr(value, "__qualname__", None)
     if name is not None:
-        return f"{name} {code.co_code.hex()} {code.co_names} {code.co_consts}" if code and "<" in name else str(name)
+        if not isinstance(value, FunctionType) or "<" not in name or value in around:
+            return str(name)
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        made_of = [value.__code__, cells, value.__defaults__, value.__kwdefaults__]
+        return f"{name} {_described(made_of, (*around, value))}"
     held = _held(value)
-    return repr(value) if held is None else f"{type(value).__qualname__} {_described(held)}"
+    return repr(value) if held is None else f"{type(value).__qualname__} {_described(held, around)}"
 
 
 def _held(value: object) -> dict[str, object] | None:

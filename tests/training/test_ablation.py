@@ -16,6 +16,7 @@ from training.ablation.rows import CHAPTER, PARTS, Row, digits_rows, streets_row
 from training.ablation.tables import table
 from training.ablation.trials import Shortening, read_trials, run, trial_folder
 from training.data.labelled import LabelledImages
+from training.data.street_augmentation import StreetAugmentation
 from training.device import Device
 from training.errors import TrainingError
 from training.models.deep_cnn import DeepCNN
@@ -33,14 +34,27 @@ def test_every_row_trains(row: Row) -> None:
     side = 28 if task.kind == "classification" else 64
     pictures = torch.rand(2, 1 if task.color == "L" else 3, side, side)
     targets = torch.tensor([3, 4]) if task.kind == "classification" else torch.randint(0, 11, (2, side, side))
+    for epoch in range(10):  # in every stage
+        augmented, labels = task.recipe.augmentation(epoch, 10)(pictures, targets, generator)
     if task.kind == "classification":
-        pictures, targets = task.recipe.augmentation(0, 1)(pictures, targets, generator)
+        pictures, targets = augmented, labels
+    else:
+        assert labels.shape == augmented[:, 0].shape
     optimizer = task.recipe.optimizer([{"params": list(model.parameters())}], 1e-3)
     loss = task.loss(model(pictures), targets, None)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     assert torch.isfinite(loss)
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_without_weather_there_is_none() -> None:
+    (row,) = (row for row in streets_rows() if row.name == "no weather")
+    for stage in row.task.recipe.stages:
+        augmentation = stage.augmentation
+        assert isinstance(augmentation, StreetAugmentation)
+        weather = ("illumination", "haze", "dusk", "night", "rain", "shadow", "noise", "blur_probability")
+        assert {getattr(augmentation, name) for name in weather} == {0.0}
 
 
 def test_rows_have_names_of_their_own() -> None:

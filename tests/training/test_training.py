@@ -28,7 +28,7 @@ from training.evaluate import evaluate, open_model, table
 from training.export import PARITY_BATCH_SIZES, answers, check_parity, export, served
 from training.models.deep_cnn import DeepCNN, DeepCNNConfig
 from training.models.segnet import SegNet, SegNetConfig
-from training.recipe import Recipe, Stage, constant_after_warmup, cosine, digest
+from training.recipe import Augmentation, Recipe, Stage, constant_after_warmup, cosine, digest
 from training.tasks import DIGITS, STREETS, Task
 from training.train import refresh_batch_norm, train
 
@@ -234,15 +234,33 @@ def test_how_a_task_is_trained_is_told_from_other_ways_in_any_process() -> None:
         {"stages": (turned(2),)},
         {"stages": (Stage(0.0, _Noise(0.1)),)},
         {"stages": (Stage(0.0, _Noise(0.2)),)},
+        {"stages": (Stage(0.0, _scaled(1.0)),)},
+        {"stages": (Stage(0.0, _scaled(2.0)),)},
     ):
         digests.add(replace(DIGITS, recipe=replace(DIGITS.recipe, **other)).digest())
-    assert len(digests) == 15
+    assert len(digests) == 17
     by_name = replace(DIGITS, recipe=replace(DIGITS.recipe, epochs=1, learning_rate=1.0))  # compared by their names
     assert by_name.digest() == DIGITS.digest()
     assert digest(_Noise(0.1)) == digest(_Noise(0.1))
-    program = "from training.tasks import STREETS; print(STREETS.digest())"
+    program = (
+        "from tests.training.test_training import _scaled, digest; from training.tasks import STREETS;"
+        "print(STREETS.digest(), digest(_scaled(1.0)))"
+    )
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == STREETS.digest()
+    assert answer.stdout.split() == [STREETS.digest(), digest(_scaled(1.0))]
+
+
+def _scaled(factor: float) -> Augmentation:
+    """A function that knows itself, a value from outside, a set, and code within its code."""
+
+    def scale(
+        images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if images.ndim in {5, 6, "seven"}:
+            return scale(images[0], targets[0], generator)
+        return images * sum(factor for _ in range(len({"a", "b"}))), targets
+
+    return scale
 
 
 def _turned(
