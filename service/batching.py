@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from service.batch_queue import BatchQueue, Entry, Reservation, expire
 from service.batch_runs import STOPPED, BatchRuns
 from service.batches import Answer, BatchObserver, ReleaseReason
-from service.errors import OverloadedError, SightlineError, UnavailableError
+from service.errors import OverloadedError, SightlineError, TooManyPicturesError, UnavailableError
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -127,10 +127,17 @@ class Batcher(Generic[In, Out]):
         Raises:
             UnavailableError: not started, closing, or dead.
             OverloadedError: the queue has no room for them, or they would wait too long in it.
+            TooManyPicturesError: they would take too long even if they had to wait for nobody.
         """
         self._check_health()
         self._queue.check_room(count)
         if (expected_s := self.expected_s(count)) > within_s * _WAIT_SHARE:
+            alone_s = math.ceil(count / self.max_batch_size) * self._runs.typical_s
+            if count > 1 and alone_s > within_s * _WAIT_SHARE:
+                raise TooManyPicturesError(
+                    f"{count} pictures of this request alone would take about {alone_s:.1f} s, and {within_s:.1f} s"
+                    " are left for them, which is too close. Send fewer in one request."
+                )
             raise OverloadedError(
                 f"Too many pictures are waiting for this model: an answer would take about {expected_s:.1f} s, and"
                 f" {within_s:.1f} s are left for it, which is too close. Try again in a moment."
@@ -142,7 +149,7 @@ class Batcher(Generic[In, Out]):
         What items cost to make ready is then never spent on those that the queue would refuse.
 
         Raises:
-            UnavailableError, OverloadedError: as `check_room`.
+            UnavailableError, OverloadedError, TooManyPicturesError: as `check_room`.
         """
         self.check_room(count, within_s=within_s)
         return self._queue.reserve(count)

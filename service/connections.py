@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import httptools
+import orjson
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -30,14 +31,14 @@ MAX_HEAD_S = 20.0
 """Until a request's headers are whole, from the first byte after the answer before."""
 MAX_PIPELINED = 100
 """Requests that a client may send ahead of their answers."""
-_NO_HTTP = (
-    b'{"type":"urn:sightline:problem:malformed-request","title":"The request cannot be parsed","status":400,'
-    b'"detail":"This is not valid HTTP."}'
-)
+_NO_HTTP = "This is not valid HTTP, or of a method that is not known."
+_TOO_MANY_AHEAD = f"More than {MAX_PIPELINED} requests were sent ahead of their answers."
+_NO_PROXY = "CONNECT asks for a tunnel, and this is no proxy."
+_TOO_LARGE = f"A request line with its headers is larger than {MAX_HEAD_BYTES} bytes."
 
 
 class _RefusedError(Exception):
-    """Raised while a request is parsed; httptools makes a parser's error of it, which is answered 400."""
+    """Raised while a request is parsed, saying why; httptools makes a parser's error of it, which is answered 400."""
 
 
 class _HeadTooLargeError(Exception):
@@ -69,7 +70,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._parsed_head_bytes = 0
-        self._refused = False
+        self._refusal: str | None = None
         self._body_came = False
         self._request_came = False
         self._bytes_beside_body = 0
@@ -104,7 +105,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bound headers that are not whole yet, in bytes and time; in bytes, what stands in a body and is none."""
-        if self._refused:
+        if self._refusal is not None:
             self.transport.pause_reading()  # behind what is no HTTP, nothing is anything
             return
         self._body_came = self._request_came = False
@@ -113,9 +114,9 @@ class Connection(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += 0 if self._request_came else len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self.transport.abort()
-            elif self._head_timer is None and not self.transport.is_closing():
-                self._head_timer = self.loop.call_later(MAX_HEAD_S, self.transport.abort)
+                self._end_for_size()
+            else:
+                self._start_head_timer()
         elif self.cycle is not None and self.cycle.more_body and not self.cycle.response_complete:
             beside = not (self._body_came or self._request_came)
             self._bytes_beside_body = self._bytes_beside_body + len(data) if beside else 0
@@ -134,11 +135,11 @@ class Connection(HttpToolsProtocol):
             while data:
                 data = self._feed(data)
         except httptools.HttpParserError as error:
-            if isinstance(error.__context__, _HeadTooLargeError):
-                self.transport.abort()
-                return False
-            self.logger.warning("Invalid HTTP request received.")
-            self.send_400_response("")
+            why = error.__context__
+            if isinstance(why, _HeadTooLargeError):
+                self._end_for_size()
+            else:
+                self.send_400_response(str(why) if isinstance(why, _RefusedError) else _NO_HTTP)
             return False
         return True
 
@@ -164,9 +165,10 @@ class Connection(HttpToolsProtocol):
     def _asks_to_upgrade(self) -> bool:
         return bool(self.parser.should_upgrade())
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words, in plain text
+    def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, once all that came before is answered: else it would be taken for that answer."""
-        self._refused = True
+        self.logger.warning("a request was refused: %s", msg)
+        self._refusal = msg
         self._stop_head_timer()
         if self.pipeline and self.cycle.more_body:
             self.pipeline.popleft()  # it is the body of this request that cannot be read
@@ -174,24 +176,42 @@ class Connection(HttpToolsProtocol):
         if not self._is_answering():
             self._refuse()
 
+    def _end_for_size(self) -> None:
+        """Drop a client that sends too much of what is no body; not before what it asked for earlier is answered."""
+        if self._is_answering():
+            self.send_400_response(_TOO_LARGE)
+        else:
+            self.transport.abort()
+
     def _is_answering(self) -> bool:
         """Whether a request that has come whole still waits for its answer."""
         return self._answered is not None and not (self._answered.response_complete or self._answered.more_body)
 
     def _refuse(self) -> None:
         """In the form of every other refusal; nothing of what was sent is repeated."""
-        head = (
-            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n"
-            b"content-length: %d\r\nconnection: close\r\n\r\n" % len(_NO_HTTP)
-        )
-        self.transport.write(head + _NO_HTTP)
-        self.transport.close()
+        answered = self._answered is not None and self._answered.more_body and self._answered.response_started
+        if not answered:  # before all of its body was there, which turned out to be none
+            assert self._refusal is not None
+            body = orjson.dumps(
+                {
+                    "type": "urn:sightline:problem:malformed-request",
+                    "title": "The request cannot be parsed",
+                    "status": 400,
+                    "detail": self._refusal,
+                }
+            )
+            head = (
+                b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n"
+                b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+            )
+            self.transport.write(head + body)
+        self._answers.close()
         self._reader.watch()
 
     def on_message_begin(self) -> None:
         """A request's first byte."""
         if len(self.pipeline) + 1 >= MAX_PIPELINED:  # and the one that is being answered
-            raise _RefusedError
+            raise _RefusedError(_TOO_MANY_AHEAD)
         self._in_head = self._request_came = True
         self._head_bytes = self._parsed_head_bytes = self._bytes_beside_body = 0
         super().on_message_begin()
@@ -205,7 +225,7 @@ class Connection(HttpToolsProtocol):
         """Trailers are dropped: they would stand among the headers, behind what has judged these."""
         if self._in_head:
             self._count_head(len(name) + len(value))
-            super().on_header(name, value)
+            super().on_header(name, value.rstrip(b" \t"))  # blanks around a value are not part of it (RFC 9110, 5.5)
 
     def _count_head(self, size: int) -> None:
         """Of a head that comes in one piece, too."""
@@ -223,7 +243,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._stop_head_timer()
         if self.parser.get_method() == b"CONNECT":
-            raise _RefusedError  # this is no proxy, and what follows would not be HTTP
+            raise _RefusedError(_NO_PROXY)  # and what follows would not be HTTP
         if self._asks_to_upgrade():
             return  # they come once more
         super().on_headers_complete()
@@ -231,8 +251,14 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """All of it has come."""
-        if not self._asks_to_upgrade():
-            super().on_message_complete()
+        if self._asks_to_upgrade():
+            return
+        super().on_message_complete()
+        if not self.parser.should_keep_alive() and self.cycle.keep_alive:
+            # Said in a trailer: the parser will not look at anything that follows.
+            self.cycle.keep_alive = False
+            if self.cycle.response_complete:
+                self._answers.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
         """`cycle` is the request that is answered from here on; `self.cycle` is the one that was sent last."""
@@ -245,8 +271,10 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if self.transport.is_closing():
             self._reader.watch()
-        elif self._refused and not self._is_answering():
+        elif self._refusal is not None and not self._is_answering():
             self._refuse()
+        elif self._in_head:
+            self._start_head_timer()
 
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""
@@ -273,6 +301,11 @@ class Connection(HttpToolsProtocol):
         if self._reader.unread_bytes():
             self._reader.cut_off_because(f"for {self.timeout_keep_alive} s it asked for nothing more")
         super().timeout_keep_alive_handler()
+
+    def _start_head_timer(self) -> None:
+        """Not while it waits for answers: it may not be read from then, and have sent all of it."""
+        if self._head_timer is None and not self._is_answering() and not self.transport.is_closing():
+            self._head_timer = self.loop.call_later(MAX_HEAD_S, self.transport.abort)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:

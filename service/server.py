@@ -24,7 +24,7 @@ from service.listeners import bind, warn_when_metrics_are_open, warn_when_open
 from service.logs import RequestLog, logging_to
 from service.metrics import Metrics
 from service.pipeline import Pipeline
-from service.settings import ENV_PREFIX, Settings, SettingsError, read_settings
+from service.settings import ENV_PREFIX, Settings, SettingsError, misspelt, read_settings
 from service.unread_answers import UnreadAnswers
 
 _KEEP_ALIVE_S = 75  # as long as proxies commonly keep theirs, so that it is they who close
@@ -123,6 +123,8 @@ def _serve(settings: Settings, request_log: RequestLog) -> int:
     if settings.metrics_port is not None:
         host = settings.metrics_host or settings.host
         metrics_listener = bind(host, settings.metrics_port, "SIGHTLINE_METRICS_HOST, SIGHTLINE_METRICS_PORT")
+    for name, meant in misspelt(os.environ).items():
+        logger.warning("%s is no setting and is ignored; is %s meant?", name, meant)
     if not warn_when_open(listener, settings) and metrics_listener is not None:
         warn_when_metrics_are_open(metrics_listener, settings)
     server: _Server | None = None

@@ -3,6 +3,8 @@
 Nothing here runs at import: the entry point makes one `Settings`, and everything else is handed it.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +16,7 @@ from service.images import PictureLimits
 from service.manifest import Task
 
 ENV_PREFIX = "SIGHTLINE_"
+_LIKE = 0.65  # API_KEY and API_KEYS_FILE: 0.7
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -88,12 +91,14 @@ class Settings(BaseSettings):
     run_timeout_s: float = Field(
         default=60.0,
         gt=0,
+        allow_inf_nan=False,
         description="Time for one run of a network. A longer one hangs: the process says so, answers 503 and ends with "
         "1, for its supervisor to start it anew.",
     )
     first_run_timeout_s: float = Field(
         default=300.0,
         gt=0,
+        allow_inf_nan=False,
         description="The same for the first run of each batch size, before the service is ready: in it "
         "libraries are loaded, convolutions searched for and, by cuDNN, some kernels compiled. It ends the start.",
     )
@@ -125,6 +130,7 @@ class Settings(BaseSettings):
     shutdown_grace_s: float = Field(
         default=10.0,
         ge=0,
+        allow_inf_nan=False,
         description="Time after SIGTERM to finish what is in flight before the rest is answered 503.",
     )
 
@@ -159,6 +165,7 @@ class Settings(BaseSettings):
     decode_timeout_s: float = Field(
         default=60.0,
         gt=0,
+        allow_inf_nan=False,
         description="Time for decoding or drawing one picture. A longer one hangs: the process says so, answers 503 "
         "and ends with 1, for its supervisor to start it anew.",
     )
@@ -198,6 +205,20 @@ class Settings(BaseSettings):
     def intra_op_threads(self, task: Task) -> int:
         """Threads of one run of a model for `task` on the CPU; 0 stands for every available core."""
         return self.classify_intra_op_threads if task == "classification" else self.segment_intra_op_threads
+
+
+def misspelt(names: Iterable[str]) -> dict[str, str]:
+    """Which names of environment variables look like settings and are none, and the settings that may be meant."""
+    known = {field.upper() for field in Settings.model_fields}
+    found = {}
+    for name in names:
+        rest = name.removeprefix(ENV_PREFIX)
+        # Kubernetes names its own after a service: SIGHTLINE_SERVICE_HOST, SIGHTLINE_PORT_80_TCP.
+        if rest == name or rest in known or rest.startswith(("SERVICE_", "PORT_")):
+            continue
+        if close := get_close_matches(rest, known, n=1, cutoff=_LIKE):
+            found[name] = ENV_PREFIX + close[0]
+    return found
 
 
 def read_settings() -> Settings:

@@ -27,7 +27,10 @@ def end_of_strings(text: bytes, start: int, *, max_strings: int) -> int:
     end = start
     for count, string in enumerate(_strings(text, start), 1):
         if count > max_strings:
-            raise TooManyPicturesError(f"There are more than {max_strings} pictures in this request.")
+            raise TooManyPicturesError(
+                f"There are more than {max_strings} strings in the data of images. Each is a picture of a BYTES tensor;"
+                " a UINT8 tensor is of numbers."
+            )
         end = string.stop
     ending = _ENDINGS[_is_nested(text, start)].match(text, end)
     if ending is None:

@@ -13,6 +13,7 @@ from service.errors import (
     InferenceError,
     OverloadedError,
     SightlineError,
+    TooManyPicturesError,
     UnavailableError,
 )
 from tests.service.virtual_time import in_virtual_time, virtual_now, yield_to_others
@@ -344,6 +345,24 @@ async def test_who_could_not_be_answered_in_time_is_told_at_once() -> None:
         batcher.check_room(2)
         engine.gate.set()
         await asyncio.gather(blocker, full, waiting)
+
+
+@in_virtual_time
+async def test_who_asks_for_too_much_at_once_is_not_told_to_try_again() -> None:
+    engine = FakeEngine(run_s=1)
+    async with batching(engine, max_batch_size=2, max_queue_size=16) as batcher:
+        await batcher.submit(0, timeout_s=LONG_S)
+        running = submit(batcher, 1)
+        await yield_to_others()
+        within_s = 4 / 0.7
+        batcher.check_room(6, within_s=within_s)
+        with pytest.raises(OverloadedError, match=r"about 5\.0 s, .* Try again"):
+            batcher.check_room(8, within_s=within_s)  # four runs, once the one that is there has ended
+        with pytest.raises(TooManyPicturesError, match=r"9 pictures of this request alone .* 5\.0 s.* Send fewer"):
+            batcher.check_room(9, within_s=within_s)
+        with pytest.raises(OverloadedError):
+            batcher.check_room(1, within_s=0.1)
+        await running
 
 
 @in_virtual_time

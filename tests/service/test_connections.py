@@ -13,10 +13,11 @@ import pytest
 import uvicorn
 from PIL import Image
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from service.connections import MAX_HEAD_S, bounded
 from service.connections import Connection as ServedConnection
-from service.connections import bounded
 from tests.service import faulty
 from tests.service.conftest import encoded, grey_png
 from tests.service.processes import Connection, Running, running
@@ -101,19 +102,26 @@ def test_a_request_to_upgrade_is_a_request(models_dir: Path, protocol: str) -> N
     assert sum(line["event"] == "request" for line in lines) == 1 + 2 + 2 + 2 + 21 + 1
 
 
+NO_HTTP = "This is not valid HTTP, or of a method that is not known."
+CONNECTS = "CONNECT asks for a tunnel, and this is no proxy."
+
+
 @pytest.mark.parametrize(
-    "rubbish",
+    ("rubbish", "why"),
     [
-        pytest.param(b"GARBAGE\r\n\r\n", id="no HTTP"),
-        pytest.param(b"CONNECT /classify HTTP/1.1\r\nHost: x\r\n\r\n", id="CONNECT to a path"),
-        pytest.param(b"CONNECT elsewhere:443 HTTP/1.1\r\nHost: x\r\n\r\n", id="CONNECT to a host"),
+        pytest.param(b"GARBAGE\r\n\r\n", NO_HTTP, id="no HTTP"),
+        pytest.param(b"FETCH / HTTP/1.1\r\nHost: x\r\n\r\n", NO_HTTP, id="no method"),
+        pytest.param(b"GET http://x HTTP/1.1\r\nHost: x\r\n\r\n", NO_HTTP, id="no path"),
+        pytest.param(b"CONNECT /classify HTTP/1.1\r\nHost: x\r\n\r\n", CONNECTS, id="CONNECT to a path"),
+        pytest.param(b"CONNECT elsewhere:443 HTTP/1.1\r\nHost: x\r\n\r\n", CONNECTS, id="CONNECT to a host"),
         pytest.param(
             POST.format("/classify", 0).replace("Content-Length: 0", "Transfer-Encoding: chunked").encode() + b"zz\r\n",
+            NO_HTTP,
             id="a body that is none",
         ),
     ],
 )
-def test_what_is_no_http_does_not_take_the_place_of_an_answer(models_dir: Path, rubbish: bytes) -> None:
+def test_what_is_no_http_does_not_take_the_place_of_an_answer(models_dir: Path, rubbish: bytes, why: str) -> None:
     """It is refused after those, once, and the connection is closed; what follows it is not looked at."""
     slow = post("/classify?model=brightness", grey_png(faulty.DOZES))
     quick = post("/classify?model=brightness", grey_png(50))
@@ -125,7 +133,7 @@ def test_what_is_no_http_does_not_take_the_place_of_an_answer(models_dir: Path, 
                 refused = connection.reply()
                 assert connection.socket.recv(1) == b""
             assert statuses == [200] * len(before)
-            assert (refused.status, orjson.loads(refused.body)["detail"]) == (400, "This is not valid HTTP.")
+            assert (refused.status, orjson.loads(refused.body)["detail"]) == (400, why)
         assert service.stop() == 0
         assert service.process.stderr
         lines = [orjson.loads(line) for line in service.process.stderr]
@@ -144,6 +152,70 @@ def test_a_head_that_is_too_long_is_so_in_one_piece_too(models_dir: Path) -> Non
                 else:
                     with suppress(ConnectionResetError):
                         assert connection.socket.recv(1) == b""
+
+
+def test_a_head_that_is_too_long_does_not_take_answers_along(models_dir: Path) -> None:
+    long = GET.format("/healthz").removesuffix("\r\n").encode() + b"X: " + b"x" * 40_000
+    whole, pieces = [long + b"x" * 40_000 + b"\r\n\r\n"], [long, b"x" * 40_000, b"x" * 40_000]
+    with running("tests.service.faulty", models_dir=models_dir) as service:
+        for sent in (whole, pieces):
+            with service.connect() as connection:
+                connection.send(post("/classify?model=brightness", grey_png(faulty.DOZES)))
+                for piece in sent:
+                    time.sleep(0.1)  # or they would come in one read
+                    connection.send(piece)
+                assert connection.reply().status == 200
+                refused = connection.reply()
+                assert connection.socket.recv(1) == b""
+            assert refused.status == 400
+            assert orjson.loads(refused.body)["detail"].endswith("is larger than 65536 bytes.")
+
+
+def test_more_requests_ahead_than_may_be_are_told_so(models_dir: Path) -> None:
+    with (
+        running("tests.service.faulty", models_dir=models_dir) as service,
+        service.connect() as connection,
+    ):
+        slow = post("/classify?model=brightness", grey_png(faulty.DOZES))
+        connection.send(slow + 120 * GET.format("/healthz").encode())
+        statuses = [connection.reply().status for _ in range(100)]
+        refused = connection.reply()
+        assert connection.socket.recv(1) == b""
+    assert statuses == [200] * 100
+    assert orjson.loads(refused.body)["detail"] == "More than 100 requests were sent ahead of their answers."
+
+
+def test_who_closes_in_a_trailer_is_answered_and_closed(models_dir: Path) -> None:
+    """The parser takes nothing more from such a connection."""
+    head = POST.format("/classify", 0).replace("Content-Length: 0", "Transfer-Encoding: chunked").encode()
+    with running(models_dir=models_dir) as service:
+        for path in (b"/classify", b"/nowhere"):
+            with service.connect() as connection:
+                connection.send(head.replace(b"/classify", path) + b"5\r\nhello\r\n0\r\nConnection: close\r\n\r\n")
+                assert connection.reply().status == (415 if path == b"/classify" else 404)
+                assert connection.socket.recv(1) == b""
+            with service.connect() as connection:  # another trailer is none of ours
+                connection.send(head.replace(b"/classify", path) + b"5\r\nhello\r\n0\r\nX: close\r\n\r\n")
+                reply = connection.reply()
+                if reply.headers.get("connection") != "close":
+                    assert connection.get("/healthz").status == 200
+
+
+def test_a_request_has_one_answer(models_dir: Path) -> None:
+    """It was refused for its path; that the rest of its body is none comes too late."""
+    head = POST.format("/nowhere", 0).replace("Content-Length: 0", "Transfer-Encoding: chunked").encode()
+    with running(models_dir=models_dir) as service, service.connect() as connection:
+        connection.send(head + b"3\r\nabc\r\n")
+        assert connection.reply().status == 404
+        with suppress(ConnectionResetError, BrokenPipeError):
+            connection.send(b"zz\r\n")
+            assert connection.socket.recv(100) == b""
+
+
+def test_blanks_around_a_headers_value_are_no_part_of_it(models_dir: Path) -> None:
+    with running(models_dir=models_dir) as service, service.connect() as connection:
+        for header in ("X-Request-Timeout-Ms: 5000 \t", "Content-Encoding: identity "):
+            assert connection.post("/classify?model=brightness", grey_png(50), "image/png", header).status == 200
 
 
 def test_who_does_not_read_is_cut_off_and_said_to_be(models_dir: Path) -> None:
@@ -209,9 +281,9 @@ class Unread(asyncio.Transport):
         self.aborted += 1
 
 
-def connected() -> tuple[ServedConnection, Unread]:
+def connected(app: ASGIApp | None = None) -> tuple[ServedConnection, Unread]:
     """The service's end of a connection whose answers may be left unread for 20 s."""
-    config = uvicorn.Config(Response(), lifespan="off", log_config=None)
+    config = uvicorn.Config(app or Response(), lifespan="off", log_config=None, timeout_keep_alive=75)
     protocol = bounded(20.0)(config=config, server_state=ServerState(), app_state={})
     assert isinstance(protocol, ServedConnection)
     transport = Unread()
@@ -268,6 +340,24 @@ async def test_what_came_before_a_head_is_no_part_of_it(pieces: list[bytes]) -> 
         protocol.data_received(piece)
         await asyncio.sleep(0)
     assert not transport.aborted
+
+
+@in_virtual_time
+async def test_a_heads_time_begins_when_nothing_is_owed_any_more() -> None:
+    """It may have been sent whole, and wait in the system's buffers until there is room for what it belongs to."""
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(50)
+        await Response()(scope, receive, send)
+
+    protocol, transport = connected(slow)
+    protocol.data_received(2 * GET.format("/").encode() + b"GET / HT")
+    await asyncio.sleep(99)
+    transport.unread = 0
+    await asyncio.sleep(MAX_HEAD_S)
+    assert not transport.aborted
+    await asyncio.sleep(2)
+    assert transport.aborted
 
 
 async def test_requests_that_have_not_begun_hold_little_of_their_bodies() -> None:

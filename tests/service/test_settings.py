@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from service import keys, server
 from service.connections import MAX_HEAD_BYTES, MAX_HEAD_S, MAX_PIPELINED
-from service.settings import ENV_PREFIX, Settings, SettingsError, read_settings
+from service.settings import ENV_PREFIX, Settings, SettingsError, misspelt, read_settings
 
 
 def test_the_defaults_clients_rely_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +45,8 @@ def test_settings_do_not_change() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PORT", "70000"), ("PORT", "http"), ("PROVIDER", "tpu"), ("MAX_PIXELS", "-1"), ("REQUEST_TIMEOUT_S", "0")],
+    [("PORT", "70000"), ("PORT", "http"), ("PROVIDER", "tpu"), ("MAX_PIXELS", "-1"), ("REQUEST_TIMEOUT_S", "0")]
+    + [(name, "inf") for name in ("RUN_TIMEOUT_S", "FIRST_RUN_TIMEOUT_S", "DECODE_TIMEOUT_S", "SHUTDOWN_GRACE_S")],
 )
 def test_a_bad_value_is_one_line_naming_the_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"SIGHTLINE_{name}", value)
@@ -54,6 +55,14 @@ def test_a_bad_value_is_one_line_naming_the_variable(monkeypatch: pytest.MonkeyP
     message = str(failure.value)
     assert message.startswith(f"SIGHTLINE_{name}={value}: ")
     assert "\n" not in message
+
+
+def test_a_misspelt_setting_is_noticed() -> None:
+    names = {"SIGHTLINE_API_KEY_FILE": "SIGHTLINE_API_KEYS_FILE", "SIGHTLINE_API_KEY": "SIGHTLINE_API_KEYS_FILE"}
+    names |= {"SIGHTLINE_PORTT": "SIGHTLINE_PORT", "SIGHTLINE_MAX_BODY": "SIGHTLINE_MAX_BODY_BYTES"}
+    others = ["SIGHTLINE_SERVICE_HOST", "SIGHTLINE_PORT_80_TCP_ADDR", "SIGHTLINE_TEST_GPU", "SIGHTLINE_DATA", "API_KEY"]
+    right = [ENV_PREFIX + name.upper() for name in Settings.model_fields]
+    assert misspelt([*names, *others, *right]) == names
 
 
 def test_a_queue_that_no_full_request_fits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
