@@ -297,7 +297,7 @@ def test_the_process_logs_its_life_and_no_secrets(models_dir: Path, tmp_path: Pa
     for expected in (
         "model digits version 1: fp32 on cpu",
         "ready on",
-        "Invalid HTTP",
+        "a request was refused: This is not valid HTTP",
         "stopping",
         "stopped",
     ):
