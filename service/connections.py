@@ -16,6 +16,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from service.answer_reader import AnswerReader
 from service.answer_transport import AnswerTransport
+from service.errors import MalformedRequestError
+from service.problems import MEDIA_TYPE, PROBLEMS
 from service.unread_answers import UnreadAnswers
 
 if TYPE_CHECKING:  # a name of uvicorn's own
@@ -34,7 +36,7 @@ MAX_PIPELINED = 100
 _NO_HTTP = "This is not valid HTTP, or of a method that is not known."
 _TOO_MANY_AHEAD = f"More than {MAX_PIPELINED} requests were sent ahead of their answers."
 _NO_PROXY = "CONNECT asks for a tunnel, and this is no proxy."
-_TOO_LARGE = f"A request line with its headers is larger than {MAX_HEAD_BYTES} bytes."
+_TOO_LARGE = f"What a request has beside its body is larger than {MAX_HEAD_BYTES} bytes."
 
 
 class _RefusedError(Exception):
@@ -121,7 +123,7 @@ class Connection(HttpToolsProtocol):
             beside = not (self._body_came or self._request_came)
             self._bytes_beside_body = self._bytes_beside_body + len(data) if beside else 0
             if self._bytes_beside_body > MAX_HEAD_BYTES:
-                self.transport.abort()
+                self._end_for_size()
         elif (self.cycle is None or self.cycle.response_complete) and self.timeout_keep_alive_task is None:
             # Blank lines between requests are no request.
             self.timeout_keep_alive_task = self.loop.call_later(
@@ -192,19 +194,9 @@ class Connection(HttpToolsProtocol):
         answered = self._answered is not None and self._answered.more_body and self._answered.response_started
         if not answered:  # before all of its body was there, which turned out to be none
             assert self._refusal is not None
-            body = orjson.dumps(
-                {
-                    "type": "urn:sightline:problem:malformed-request",
-                    "title": "The request cannot be parsed",
-                    "status": 400,
-                    "detail": self._refusal,
-                }
-            )
-            head = (
-                b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n"
-                b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-            )
-            self.transport.write(head + body)
+            body = orjson.dumps(PROBLEMS[MalformedRequestError].body(self._refusal, open_inference=False))
+            head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+            self.transport.write(head % (MEDIA_TYPE.encode(), len(body)) + body)
         self._answers.close()
         self._reader.watch()
 

@@ -33,7 +33,7 @@ SERVICE: dict[str, set[str]] = {
     "answer_transport": set(),
     "unread_answers": set(),
     "answer_reader": {"answer_transport", "unread_answers"},
-    "connections": {"answer_reader", "answer_transport", "unread_answers"},
+    "connections": {"answer_reader", "answer_transport", "errors", "problems", "unread_answers"},
     "uploads": {"bodies", "errors"},
     "workers": {"errors"},
     "images": {"errors", "manifest"},

@@ -1,8 +1,8 @@
 """Rain, night and shadows, drawn over street scenes by day.
 
 They use the labels, since none is the same everywhere: wet ground mirrors what stands on it, by night the sky is
-darkest, where by day it is brightest, and no shadow falls on it. Each function takes and
-gives one picture, float 3×H×W, 0…1. Random numbers come from a CPU generator, as in `StreetAugmentation`.
+darkest, where by day it is brightest, and no shadow falls on it. Each function takes and gives one picture, float
+3×H×W, 0…1; what it gives may go beyond 1. Random numbers come from a CPU generator, as in `StreetAugmentation`.
 """
 
 import math
