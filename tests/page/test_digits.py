@@ -250,6 +250,7 @@ def test_a_problem_is_shown_in_the_services_words(open_page: Open, service: Runn
     ).json()
     expect(tab.page.locator("#digit-problem")).to_contain_text(answer["detail"])
     expect(tab.page.locator("#digit-problem")).to_contain_text(answer["title"])
+    expect(tab.page.locator("#digit-problem button")).to_have_count(0)  # the same would be refused again
     tab.take_refusals(415)
     draw(tab.page, "7")  # and all is well again
     expect(tab.page.locator(LABEL)).to_have_text("7")
@@ -300,5 +301,9 @@ def test_a_service_that_is_gone_is_said_to_be(open_page: Open) -> None:
     tab.page.route("**/classify?*", lambda route: route.abort("connectionrefused"))
     draw(tab.page, "7")
     expect(tab.page.locator("#digit-problem")).to_contain_text("cannot be reached")
+    tab.page.unroute("**/classify?*")
+    tab.page.click("#digit-problem button:text('Try again')")  # it is there again
+    expect(tab.page.locator(LABEL)).to_have_text("7")
+    expect(tab.page.locator("#digit-problem")).to_be_hidden()
     assert all("ERR_CONNECTION_REFUSED" in each for each in tab.complaints)
     tab.complaints.clear()

@@ -48,9 +48,17 @@ def test_the_page_asks_for_the_key_and_keeps_it_for_the_tab(open_page: Open, loc
     assert KEY not in page.url
 
 
-def test_who_gives_no_key_is_told_why(open_page: Open, locked: Running) -> None:
+def test_who_gives_no_key_is_told_why_and_may_give_one_later(open_page: Open, locked: Running) -> None:
     tab = open_page(at=f"http://{locked.host}:{locked.port}", state="")
     tab.page.click("#key button[value=cancel]")
     expect(tab.page.locator("body")).to_have_attribute("data-state", "failed")
     expect(tab.page.locator("#digit-problem")).to_contain_text("key")
+    tab.page.click("#digit-problem button:text('Try again')")  # the key is found after all
+    tab.page.fill("#key-value", KEY)
+    tab.page.keyboard.press("Enter")
+    expect(tab.page.locator("body")).to_have_attribute("data-state", "ready")
+    expect(tab.page.locator("#digit-problem")).to_be_hidden()
+    expect(tab.page.locator("#street-problem")).to_be_hidden()
+    draw(tab.page, "7")
+    expect(tab.page.locator("#digit-label")).to_have_text("7")
     tab.take_refusals(401)

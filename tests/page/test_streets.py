@@ -127,12 +127,19 @@ def test_the_street_with_the_keyboard_alone(open_page: Open) -> None:
     assert level_at(page, 0.5, 0.95) != before, "all but the sky is faded"
 
 
-def test_a_dropped_file_that_is_no_street(open_page: Open) -> None:
+def test_a_dropped_file_that_is_no_street_and_a_service_that_is_gone_for_a_while(open_page: Open) -> None:
     tab = open_page(path="/#streets")
     drop(tab.page, b"\x89PNG\r\n\x1a\n cut", "cut.png", "image/png")
     expect(tab.page.locator("#street-problem")).to_be_visible()
     expect(tab.page.locator("#street-problem")).to_contain_text("picture")
     tab.take_refusals(422)
+    tab.page.route("**/segment?*", lambda route: route.abort("connectionrefused"))
     drop(tab.page, STREET.read_bytes(), "street.jpg", "image/jpeg")
+    expect(tab.page.locator("#street-problem")).to_contain_text("cannot be reached")
+    tab.page.unroute("**/segment?*")
+    assert all("ERR_CONNECTION_REFUSED" in each for each in tab.complaints)
+    tab.complaints.clear()
+    tab.page.focus("#street-problem button")
+    tab.page.keyboard.press("Enter")
     expect(tab.page.locator("#street-mask")).to_be_enabled()
     expect(tab.page.locator("#street-problem")).to_be_hidden()

@@ -82,7 +82,7 @@ export function startDigits(models) {
 
   function refuse(error) {
     blank("–", "No answer");
-    showProblem(problem, error);
+    showProblem(problem, error, look);
   }
 
   function reset() {

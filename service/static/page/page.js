@@ -15,6 +15,10 @@ showCommands();
 start();
 
 async function start() {
+  const again = () => {
+    for (const id of ["digit-problem", "street-problem"]) showProblem(byId(id), null); // it is the same one
+    return start();
+  };
   try {
     const { models } = (await ask("models")).answer;
     const ofTask = (task) => models.filter(({ manifest }) => manifest.task === task);
@@ -26,7 +30,7 @@ async function start() {
     if (left.length && !takers[current()]) select(left[0]);
     document.body.dataset.state = "ready";
   } catch (error) {
-    for (const id of ["digit-problem", "street-problem"]) showProblem(byId(id), error);
+    for (const id of ["digit-problem", "street-problem"]) showProblem(byId(id), error, again);
     document.body.dataset.state = "failed";
   }
 }

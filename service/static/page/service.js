@@ -14,6 +14,11 @@ export class Problem extends Error {
     this.status = status;
     this.title = title;
   }
+
+  /** Whether the same question may be answered later: with a key, or once the service can be reached and has time. */
+  get mayPass() {
+    return [0, 401, 408, 429].includes(this.status) || this.status >= 500;
+  }
 }
 
 /** `ask(why)` is called when a key is wanted, and resolves to one, or to null when nobody gives one. */

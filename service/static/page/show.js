@@ -17,11 +17,20 @@ export function percent(share) {
   return `${(share * 100).toFixed(1)}%`;
 }
 
-/** Show a problem as the service words it, or nothing. */
-export function showProblem(place, problem) {
+/** Show a problem as the service words it, or nothing; with a button for `again` where that may end otherwise. */
+export function showProblem(place, problem, again) {
   place.hidden = !problem;
   place.replaceChildren();
-  if (problem) place.append(element("strong", "", problem.title ?? "It did not work"), ` ${problem.message}`);
+  if (!problem) return;
+  place.append(element("strong", "", problem.title ?? "It did not work"), ` ${problem.message}`);
+  if (!again || !problem.mayPass) return;
+  const button = element("button", "", "Try again");
+  button.addEventListener("click", () => {
+    place.closest("[role=tabpanel]").focus({ preventScroll: true }); // the button goes, and the focus with it
+    showProblem(place, null);
+    again();
+  });
+  place.append(" ", button);
 }
 
 /** Where the time of an answer went: on the service by stage, and until it was here. */

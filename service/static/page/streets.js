@@ -75,7 +75,7 @@ export function startStreets(models) {
       mask = new Blob([bytes], { type: "image/png" });
     } catch (error) {
       if (signal.aborted) return;
-      showProblem(byId("street-problem"), error);
+      showProblem(byId("street-problem"), error, look);
     }
     busy(null);
   }
