@@ -10,9 +10,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import BodyTooLargeError, ClientLeftError, MalformedRequestError, OverloadedError
 
-# What is left of a body after its answer is read and thrown away up to here, since a connection closed with unread
-# bytes on it is reset, and the client may never see the answer.
-_DISCARD_BYTES, _DISCARD_S = 1 << 20, 1.0
 # A body this small has most likely arrived already: reading it first lets the connection be used again.
 _SMALL_BODY_BYTES, _SMALL_BODY_S = 1 << 16, 0.1
 
@@ -133,10 +130,9 @@ async def gather(chunks: AsyncIterator[bytes]) -> bytes:
 
 
 class UnreadBodyMiddleware:
-    """Keeps an answer that comes before its request's body has been read from leaving that body on the connection.
+    """Closes the connection after an answer that comes before its request's body has been read (see `Lingering`).
 
-    Such an answer gets `Connection: close`, and what is left of the body is read and thrown away for a while before
-    the answer is ended. Without this a server reads on for as long as the client sends.
+    Without this a server reads on for as long as the client sends.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -150,21 +146,16 @@ class UnreadBodyMiddleware:
             return
         body = _Body(headers, receive)
 
-        async def send_and_discard(message: Message) -> None:
+        async def send_and_close(message: Message) -> None:
             if message["type"] == "http.response.start" and not body.ended:
                 if body.is_small:
                     await body.discard(_SMALL_BODY_BYTES, _SMALL_BODY_S)
                 if not body.ended:
                     others = [header for header in message.get("headers", []) if header[0].lower() != b"connection"]
                     message = {**message, "headers": [*others, (b"connection", b"close")]}
-                    body.timed_out = message["status"] == 408
-            elif message["type"] == "http.response.body" and not message.get("more_body", False) and body.is_arriving:
-                await send({**message, "more_body": True})
-                await body.discard(_DISCARD_BYTES, _DISCARD_S)
-                message = {"type": "http.response.body", "body": b"", "more_body": False}
             await send(message)
 
-        await self._app(scope, body.receive, send_and_discard)
+        await self._app(scope, body.receive, send_and_close)
 
 
 class HeadMiddleware:
@@ -198,21 +189,13 @@ class _Body:
     def __init__(self, headers: Headers, receive: Receive) -> None:
         length = headers.get("content-length", "")
         self._receive = receive
-        self._begun = False
-        self._waits_for_continue = headers.get("expect", "").lower() == "100-continue"
+        waits_for_continue = headers.get("expect", "").lower() == "100-continue"
         small = length.isascii() and length.isdigit() and int(length[:18]) <= _SMALL_BODY_BYTES
-        self.is_small = small and not self._waits_for_continue
+        self.is_small = small and not waits_for_continue
         self.ended = False
-        self.timed_out = False
-
-    @property
-    def is_arriving(self) -> bool:
-        """Whether more of it is likely on its way: a client that waits for a word to begin has now been refused."""
-        return not self.ended and not self.timed_out and (self._begun or not self._waits_for_continue)
 
     async def receive(self) -> Message:
         message = await self._receive()
-        self._begun = True
         self.ended = self.ended or message["type"] == "http.disconnect" or not message.get("more_body", False)
         return message
 

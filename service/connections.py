@@ -17,20 +17,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from service.answer_reader import AnswerReader
 from service.answer_transport import AnswerTransport
 from service.errors import MalformedRequestError
+from service.lingering import Lingering
 from service.problems import MEDIA_TYPE, PROBLEMS
+from service.request_heads import MAX_HEAD_BYTES, HeadTooLargeError, RequestHead
 from service.unread_answers import UnreadAnswers
 
 if TYPE_CHECKING:  # a name of uvicorn's own
     from uvicorn._types import ASGI3Application
 
-MAX_HEAD_BYTES = 65_536
-"""Limit for a request line with its headers, twice the edge's.
-
-While they are not whole it is checked after each read, so the last read may overshoot. The same limit applies to bytes
-in a chunked body that are not content (trailers, chunk extensions).
-"""
-MAX_HEAD_S = 20.0
-"""Until a request's headers are whole, from the first byte after the answer before."""
 MAX_PIPELINED = 100
 """Requests that a client may send ahead of their answers."""
 _NO_HTTP = "This is not valid HTTP, or of a method that is not known."
@@ -41,10 +35,6 @@ _TOO_LARGE = f"What a request has beside its body is larger than {MAX_HEAD_BYTES
 
 class _RefusedError(Exception):
     """Raised while a request is parsed, saying why; httptools makes a parser's error of it, which is answered 400."""
-
-
-class _HeadTooLargeError(Exception):
-    """The same, and the connection is closed without an answer."""
 
 
 class _Flow(FlowControl):
@@ -69,21 +59,17 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._in_head = False
-        self._head_bytes = 0
-        self._parsed_head_bytes = 0
         self._refusal: str | None = None
         self._body_came = False
         self._request_came = False
         self._bytes_beside_body = 0
-        self._head_timer: asyncio.TimerHandle | None = None
         self._answered: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection without a byte is closed like one that is idle between requests."""
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
-        self._answers = AnswerTransport(transport)
+        self._answers = AnswerTransport(transport, end=self._linger)
         self._reader = AnswerReader(
             transport,
             self._answers,
@@ -92,13 +78,16 @@ class Connection(HttpToolsProtocol):
             unread_answers=self.unread_answers,
             on_cut_off=self.on_cut_off,
         )
+        self._lingering = Lingering(transport, loop=self.loop, unsent_bytes=self._reader.unsent_bytes)
+        self._head = RequestHead(self.loop, on_late=transport.abort)
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
-        self._stop_head_timer()
+        self._head.end()
         self._unset_keepalive_if_required()
         self._reader.is_gone()
+        self._lingering.is_gone()
         if self._answered is not None and not self._answered.response_complete:
             # uvicorn tells the request that was sent last, which may still wait for this one's answer.
             self._answered.disconnected = True
@@ -107,18 +96,20 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bound headers that are not whole yet, in bytes and time; in bytes, what stands in a body and is none."""
+        if self._lingering.begun:
+            self._lingering.discard(len(data))
+            return
         if self._refusal is not None:
             self.transport.pause_reading()  # behind what is no HTTP, nothing is anything
             return
         self._body_came = self._request_came = False
         if not self._parse(data):
             return
-        if self._in_head:
-            self._head_bytes += 0 if self._request_came else len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._end_for_size()
-            else:
+        if self._head.is_open:
+            if self._head.arrived(0 if self._request_came else len(data)):
                 self._start_head_timer()
+            else:
+                self._end_for_size()
         elif self.cycle is not None and self.cycle.more_body and not self.cycle.response_complete:
             beside = not (self._body_came or self._request_came)
             self._bytes_beside_body = self._bytes_beside_body + len(data) if beside else 0
@@ -138,7 +129,7 @@ class Connection(HttpToolsProtocol):
                 data = self._feed(data)
         except httptools.HttpParserError as error:
             why = error.__context__
-            if isinstance(why, _HeadTooLargeError):
+            if isinstance(why, HeadTooLargeError):
                 self._end_for_size()
             else:
                 self.send_400_response(str(why) if isinstance(why, _RefusedError) else _NO_HTTP)
@@ -171,7 +162,7 @@ class Connection(HttpToolsProtocol):
         """Refuse what is no HTTP, once all that came before is answered: else it would be taken for that answer."""
         self.logger.warning("a request was refused: %s", msg)
         self._refusal = msg
-        self._stop_head_timer()
+        self._head.end()
         if self.pipeline and self.cycle.more_body:
             self.pipeline.popleft()  # it is the body of this request that cannot be read
             self.cycle.body.clear()
@@ -198,32 +189,26 @@ class Connection(HttpToolsProtocol):
             head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
             self.transport.write(head % (MEDIA_TYPE.encode(), len(body)) + body)
         self._answers.close()
-        self._reader.watch()
 
     def on_message_begin(self) -> None:
         """A request's first byte."""
         if len(self.pipeline) + 1 >= MAX_PIPELINED:  # and the one that is being answered
             raise _RefusedError(_TOO_MANY_AHEAD)
-        self._in_head = self._request_came = True
-        self._head_bytes = self._parsed_head_bytes = self._bytes_beside_body = 0
+        self._head.begin()
+        self._request_came = True
+        self._bytes_beside_body = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
         """A part of the request's target."""
-        self._count_head(len(url))
+        self._head.parsed(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Trailers are dropped: they would stand among the headers, behind what has judged these."""
-        if self._in_head:
-            self._count_head(len(name) + len(value))
+        if self._head.is_open:
+            self._head.parsed(len(name) + len(value))
             super().on_header(name, value.rstrip(b" \t"))  # blanks around a value are not part of it (RFC 9110, 5.5)
-
-    def _count_head(self, size: int) -> None:
-        """Of a head that comes in one piece, too."""
-        self._parsed_head_bytes += size
-        if self._parsed_head_bytes > MAX_HEAD_BYTES:
-            raise _HeadTooLargeError
 
     def on_body(self, body: bytes) -> None:
         """A part of a request's body."""
@@ -232,12 +217,13 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Its headers are whole."""
-        self._in_head = False
-        self._stop_head_timer()
+        self._head.end()
         if self.parser.get_method() == b"CONNECT":
             raise _RefusedError(_NO_PROXY)  # and what follows would not be HTTP
         if self._asks_to_upgrade():
             return  # they come once more
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # or it would take that for its answer (RFC 9110, 10.1.1)
         super().on_headers_complete()
         self.cycle.transport = self._answers  # type: ignore[assignment]
 
@@ -255,18 +241,48 @@ class Connection(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
         """`cycle` is the request that is answered from here on; `self.cycle` is the one that was sent last."""
         self._answered = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, self._once_read(cycle, app) if self.flow.write_paused else app)
+
+    def _once_read(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> "ASGI3Application":
+        """`app` once the client has read the answers before: its own would wait for that, counted nowhere."""
+
+        async def once_read(scope: Any, receive: Any, send: Any) -> None:
+            await self.flow.drain()
+            if not cycle.disconnected:
+                await app(scope, receive, send)
+
+        return once_read
 
     def on_response_complete(self) -> None:
         """What is left of the last answer on a connection is flushed, but not for ever."""
         self._answers.flush()
+        if self._answers.is_closing():
+            return
         super().on_response_complete()
-        if self.transport.is_closing():
-            self._reader.watch()
-        elif self._refusal is not None and not self._is_answering():
+        if self._refusal is not None and not self._is_answering():
             self._refuse()
-        elif self._in_head:
+        elif self._head.is_open:
             self._start_head_timer()
+
+    def _linger(self) -> None:
+        """The last answer is written: nothing else is read or begun."""
+        self._unset_keepalive_if_required()
+        self._head.end()
+        self.pipeline.clear()
+        self._lingering.begin()
+        self._reader.watch()
+
+    def shutdown(self) -> None:
+        """No request is begun after this; what has been answered may still be read."""
+        if not self._lingering.begun:
+            super().shutdown()
+
+    def give_up(self) -> None:
+        """The process ends."""
+        if self._reader.unread_bytes():
+            self._reader.cut_off_because("the service is stopping")
+        else:
+            self.transport.abort()
 
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""
@@ -296,13 +312,8 @@ class Connection(HttpToolsProtocol):
 
     def _start_head_timer(self) -> None:
         """Not while it waits for answers: it may not be read from then, and have sent all of it."""
-        if self._head_timer is None and not self._is_answering() and not self.transport.is_closing():
-            self._head_timer = self.loop.call_later(MAX_HEAD_S, self.transport.abort)
-
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        if not self._is_answering() and not self.transport.is_closing():
+            self._head.start_timer()
 
 
 def bounded(

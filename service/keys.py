@@ -46,7 +46,6 @@ class KeyFile:
 
     def knows(self, key: bytes) -> bool:
         """Whether `key` is one of those in the file. Takes as long for a key that nearly fits as for any other."""
-        self._refresh()
         if len(key) > _LONGEST_KEY_BYTES:
             return False
         digest = hashlib.sha256(key).digest()
@@ -55,7 +54,8 @@ class KeyFile:
             known |= hmac.compare_digest(digest, each)  # all of them, whichever it is
         return known
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """See what has changed in the file, once a second at most."""
         now = time.monotonic()
         if now < self._look_again_at:
             return
@@ -69,7 +69,7 @@ class KeyFile:
         except StartupError as error:
             logger.error("%s. The keys that were read before stay in force.", error)  # noqa: TRY400 - one line says it
         else:
-            logger.info("%s: changed; %d keys are in force", self._path, len(self._digests))
+            logger.info("%s: changed; keys in force: %d", self._path, len(self._digests))
 
 
 class KeyMiddleware:
@@ -88,6 +88,7 @@ class KeyMiddleware:
         if scope["type"] != "http" or is_open(scope["path"]):
             await self._app(scope, receive, send)
             return
+        self._keys.refresh()
         presented = _presented(scope["headers"])
         if any([self._keys.knows(key) for key in presented]):  # noqa: C419 - every one of them is looked at
             await self._app(scope, receive, send)

@@ -32,9 +32,27 @@ def bind(host: str, port: int, variables: str) -> socket.socket:
         except OSError:
             listener.close()
             raise
-    except OSError as error:
-        raise StartupError(f"cannot listen on {host}:{port}: {error.strerror or error} ({variables})") from error
+    except (OSError, UnicodeError) as error:  # the latter of a name that cannot be one
+        raise _cannot_listen(host, port, error, variables) from error
     return listener
+
+
+def listen(listener: socket.socket, variables: str, *, backlog: int) -> None:
+    """Have connections accepted from here on, `backlog` of them ahead.
+
+    Raises:
+        StartupError: another has begun to since `bind`. Linux lets several have an address until one listens on it.
+    """
+    try:
+        listener.listen(backlog)
+    except OSError as error:
+        host, port = listener.getsockname()[:2]
+        raise _cannot_listen(host, port, error, variables) from error
+
+
+def _cannot_listen(host: str, port: int, error: OSError | UnicodeError, variables: str) -> StartupError:
+    why = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return StartupError(f"cannot listen on {host}:{port}: {why} ({variables})")
 
 
 def warn_when_open(listener: socket.socket, settings: Settings) -> bool:

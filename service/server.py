@@ -17,14 +17,15 @@ from starlette.types import ASGIApp
 
 from service.app import create_app, create_metrics_app
 from service.bodies import BodyBudget
-from service.connections import bounded
+from service.connections import Connection, bounded
 from service.errors import StartupError
 from service.heartbeat import heartbeat
-from service.listeners import bind, warn_when_metrics_are_open, warn_when_open
+from service.listeners import bind, listen, warn_when_metrics_are_open, warn_when_open
 from service.logs import RequestLog, logging_to
 from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.settings import ENV_PREFIX, Settings, SettingsError, misspelt, read_settings
+from service.standard_streams import open_standard_streams, say
 from service.unread_answers import UnreadAnswers
 
 _KEEP_ALIVE_S = 75  # as long as proxies commonly keep theirs, so that it is they who close
@@ -37,6 +38,7 @@ _LOST_ENGINE_GRACE_S = 1  # for answers to get out; what has no answer yet will 
 _LAST_RESORT_S = 10.0
 _HELD_AFTER_S = 30.0  # beyond what a run may take: the watch of runs comes first, which answers who waits
 _UNREAD_METRICS_S = 5.0
+_ADDRESS, _METRICS_ADDRESS = "SIGHTLINE_HOST, SIGHTLINE_PORT", "SIGHTLINE_METRICS_HOST, SIGHTLINE_METRICS_PORT"
 logger = logging.getLogger(__name__)
 
 
@@ -46,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     0 after SIGTERM or Ctrl-C, 1 when the service could not start or lost its engine, 2 when a setting is wrong. Before
     the models are loaded signals do what whoever calls this has set.
     """
+    open_standard_streams()
     if arguments:
         if arguments[0] in {"-h", "--help"}:
             sys.stdout.write(_describe_settings())
@@ -84,18 +87,25 @@ class _Server(uvicorn.Server):
         host, port = sockets[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         reachable = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(shown, shown)  # noqa: S104 - compared, not bound
-        sys.stdout.write(
+        say(
             f"Sightline is ready on http://{shown}:{port}\n"
             f"Try: curl -F file=@examples/seven.png http://{reachable}:{port}/classify\n"
         )
-        sys.stdout.flush()
         logger.info("ready on %s:%d", host, port)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         logger.info("stopping: %d requests are in flight", self._pipeline.admissions.in_flight.count)
         drain = asyncio.create_task(self._pipeline.admissions.in_flight.drain(self._grace_s))
+        # Who has not read its answer by then is not waited for, nor are requests that wait for that.
+        give_up = asyncio.get_running_loop().call_later(self._grace_s + 1, self._give_up)
         await super().shutdown(sockets)
+        give_up.cancel()
         await drain
+
+    def _give_up(self) -> None:
+        for connection in list(self.server_state.connections):
+            assert isinstance(connection, Connection)
+            connection.give_up()
 
     def stop_for_lost_engine(self) -> None:
         """Answer what waits and end, for a supervisor to start the process anew."""
@@ -118,11 +128,11 @@ class _MetricsServer(uvicorn.Server):
 
 def _serve(settings: Settings, request_log: RequestLog) -> int:
     keep_freed_memory()
-    listener = bind(settings.host, settings.port, "SIGHTLINE_HOST, SIGHTLINE_PORT")
+    listener = bind(settings.host, settings.port, _ADDRESS)
     metrics_listener = None
     if settings.metrics_port is not None:
         host = settings.metrics_host or settings.host
-        metrics_listener = bind(host, settings.metrics_port, "SIGHTLINE_METRICS_HOST, SIGHTLINE_METRICS_PORT")
+        metrics_listener = bind(host, settings.metrics_port, _METRICS_ADDRESS)
     for name, meant in misspelt(os.environ).items():
         logger.warning("%s is no setting and is ignored; is %s meant?", name, meant)
     if not warn_when_open(listener, settings) and metrics_listener is not None:
@@ -155,6 +165,9 @@ def _serve(settings: Settings, request_log: RequestLog) -> int:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, server.handle_exit)
             held_s = max(settings.run_timeout_s, settings.decode_timeout_s) + _HELD_AFTER_S
+            for each, variables in ((listener, _ADDRESS), (metrics_listener, _METRICS_ADDRESS)):
+                if each is not None:
+                    listen(each, variables, backlog=config.backlog)
             async with heartbeat(held_s), _metrics_served(metrics_listener, metrics):
                 await server.serve(sockets=[listener])
             logger.info("stopped%s", ": an engine or a decoder was lost" if server.lost_engine else "")

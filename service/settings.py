@@ -17,6 +17,7 @@ from service.manifest import Task
 
 ENV_PREFIX = "SIGHTLINE_"
 _LIKE = 0.65  # API_KEY and API_KEYS_FILE: 0.7
+_DAY_S = 86_400.0  # nothing is waited for longer; some clocks of the system overflow within centuries
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -91,14 +92,14 @@ class Settings(BaseSettings):
     run_timeout_s: float = Field(
         default=60.0,
         gt=0,
-        allow_inf_nan=False,
+        le=_DAY_S,
         description="Time for one run of a network. A longer one hangs: the process says so, answers 503 and ends with "
         "1, for its supervisor to start it anew.",
     )
     first_run_timeout_s: float = Field(
         default=300.0,
         gt=0,
-        allow_inf_nan=False,
+        le=_DAY_S,
         description="The same for the first run of each batch size, before the service is ready: in it "
         "libraries are loaded, convolutions searched for and, by cuDNN, some kernels compiled. It ends the start.",
     )
@@ -119,18 +120,23 @@ class Settings(BaseSettings):
     max_aspect: float = Field(default=20.0, ge=1, description="Longer side over shorter side of one picture.")
     max_scans: int = Field(default=64, ge=1, description="Scans in one progressive JPEG.")
 
-    body_timeout_s: float = Field(default=15.0, gt=0, description="Time for a request's body to arrive, in all.")
+    body_timeout_s: float = Field(
+        default=15.0, gt=0, le=_DAY_S, description="Time for a request's body to arrive, in all."
+    )
     unread_answer_timeout_s: float = Field(
         default=20.0,
         gt=0,
+        le=_DAY_S,
         description="Time in which a client must read 64 KB, or a thirtieth, of an answer that is waiting for it, or "
         "be cut off.",
     )
-    request_timeout_s: float = Field(default=10.0, gt=0, description="Time to answer once the body has arrived.")
+    request_timeout_s: float = Field(
+        default=10.0, gt=0, le=_DAY_S, description="Time to answer once the body has arrived."
+    )
     shutdown_grace_s: float = Field(
         default=10.0,
         ge=0,
-        allow_inf_nan=False,
+        le=_DAY_S,
         description="Time after SIGTERM to finish what is in flight before the rest is answered 503.",
     )
 
@@ -148,7 +154,10 @@ class Settings(BaseSettings):
         "8 (CUDA).",
     )
     max_wait_ms: float = Field(
-        default=0.0, ge=0, description="Time to wait for a batch to fill, from its first picture; 0 never waits."
+        default=0.0,
+        ge=0,
+        le=_DAY_S * 1000,
+        description="Time to wait for a batch to fill, from its first picture; 0 never waits.",
     )
     classify_max_queue_size: int = Field(default=1024, ge=1, description="Pictures waiting for a classification model.")
     segment_max_queue_size: int = Field(default=64, ge=1, description="Pictures waiting for a segmentation model.")
@@ -165,19 +174,24 @@ class Settings(BaseSettings):
     decode_timeout_s: float = Field(
         default=60.0,
         gt=0,
-        allow_inf_nan=False,
+        le=_DAY_S,
         description="Time for decoding or drawing one picture. A longer one hangs: the process says so, answers 503 "
         "and ends with 1, for its supervisor to start it anew.",
     )
     max_decode_queue_size: int = Field(default=512, ge=1, description="Pictures waiting for one of the decode threads.")
 
     @model_validator(mode="after")
-    def _a_full_request_fits(self) -> "Settings":
+    def _fit_together(self) -> "Settings":
         shortest = min(self.classify_max_queue_size, self.segment_max_queue_size, self.max_decode_queue_size)
         if shortest < self.max_pictures_per_request:
             raise ValueError(
                 f"a queue of {shortest} could never take a request of max_pictures_per_request="
                 f"{self.max_pictures_per_request}"
+            )
+        if self.max_wait_ms >= self.request_timeout_s * 1000:
+            raise ValueError(
+                f"max_wait_ms={self.max_wait_ms:g} is all of request_timeout_s={self.request_timeout_s:g}: a picture "
+                "that no other joins would never be answered"
             )
         return self
 

@@ -86,7 +86,7 @@ async def _read_form(boundary: bytes, chunks: AsyncIterator[bytes], max_pictures
         raise InvalidRequestError("The multipart form is cut short: its closing boundary is missing.")
     if not form.uploads:
         there = f" There is one named {form.stray_file[:100]!r}." if form.stray_file is not None else ""
-        raise InvalidRequestError(f"There is no part named {FIELD!r} with a picture.{there} To send one: {_HOW}.")
+        raise InvalidRequestError(f"There is no part named {FIELD!r} with a picture.{there} To have one, {_HOW}.")
     return form.uploads
 
 

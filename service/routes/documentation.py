@@ -13,8 +13,9 @@ from service.problems import INTERNAL, INTERNAL_DETAIL, PROBLEMS, ProblemKind
 from service.schemas import Problem
 
 INTRODUCTION = f"""\
-    curl -F file=@seven.png http://127.0.0.1:8000/classify
-    curl --data-binary @street.jpg -H 'Content-Type: image/jpeg' 'http://127.0.0.1:8000/segment?output=mask' -o out.png
+    curl -F file=@examples/seven.png http://127.0.0.1:8000/classify
+    curl -F file=@examples/street.jpg 'http://127.0.0.1:8000/segment?output=mask' -o mask.png
+    curl --data-binary @examples/seven.png -H 'Content-Type: image/png' http://127.0.0.1:8000/classify
 
 Every answer bears `X-Request-ID`: the one that the request brought, or a new one. HEAD works wherever GET does.
 

@@ -189,7 +189,8 @@ def report(outcome: Outcome, seed: int, minutes: float, before_mb: float, after_
         "one after another.\n\n"
         f"- inputs tried: {outcome.statuses.total():,}, every one of them answered; no 500, no hang\n"
         f"- statuses: {outcome.counted}\n"
-        f"- the slowest answer took {outcome.slowest_s * 1000:,.0f} ms (number {outcome.slowest})\n"
+        f"- the slowest answer took {outcome.slowest_s * 1000:,.0f} ms (input {outcome.slowest}: "
+        f"`--seed {outcome.slowest} --requests 1` sends it alone)\n"
         f"- RSS {before_mb:.0f} MB after the first 500, {after_mb:.0f} MB at the end ({after_mb - before_mb:+.1f} MB; "
         f"bar: {MAX_GROWTH_MB})\n"
     )

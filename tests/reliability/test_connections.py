@@ -11,7 +11,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from service.connections import MAX_HEAD_BYTES, MAX_HEAD_S, MAX_PIPELINED
+from service.connections import MAX_PIPELINED
+from service.request_heads import MAX_HEAD_BYTES, MAX_HEAD_S
 from service.server import _KEEP_ALIVE_S
 from tests.reliability.witness import ROWS_VARIABLE, Limits, Seen, witnessed
 from tests.service import hurried

@@ -1,8 +1,9 @@
 """Tiny models, an application on them, and pictures."""
 
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -139,3 +140,14 @@ def street_png(width: int = 64, height: int = 48) -> bytes:
     picture = Image.new("RGB", (width, height), (250, 10, 10))
     picture.paste((10, 10, 250), (0, height // 2, width, height))
     return encoded(picture)
+
+
+@contextmanager
+def engine_held(service: Service, model: str = "brightness") -> Iterator[None]:
+    """While this lasts the model's engine answers nothing."""
+    release = threading.Event()
+    service.pipeline.models.by_name[model].engine._thread.submit(release.wait)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        release.set()

@@ -11,6 +11,6 @@ from service.server import main
 HEAD_S, KEEP_ALIVE_S = 2.0, 3
 
 if __name__ == "__main__":
-    patch("service.connections.MAX_HEAD_S", HEAD_S).start()
+    patch("service.request_heads.MAX_HEAD_S", HEAD_S).start()
     patch("service.server._KEEP_ALIVE_S", KEEP_ALIVE_S).start()
     sys.exit(main([]))

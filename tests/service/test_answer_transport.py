@@ -22,7 +22,7 @@ class Recorded(asyncio.Transport):
 
 def test_an_answer_leaves_in_one_piece() -> None:
     recorded = Recorded()
-    transport = AnswerTransport(recorded)
+    transport = AnswerTransport(recorded, end=recorded.close)
     transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
     assert recorded.written == [b"HTTP/1.1 100 Continue\r\n\r\n"], "which cannot wait: the body comes after it"
@@ -34,7 +34,7 @@ def test_an_answer_leaves_in_one_piece() -> None:
 def test_a_head_without_a_body_leaves_too() -> None:
     for end in (AnswerTransport.flush, AnswerTransport.close):
         recorded = Recorded()
-        transport = AnswerTransport(recorded)
+        transport = AnswerTransport(recorded, end=recorded.close)
         transport.write(b"HTTP/1.1 304 Not Modified\r\n\r\n")
         end(transport)
         assert recorded.written[0] == b"HTTP/1.1 304 Not Modified\r\n\r\n"

@@ -16,8 +16,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from service.connections import MAX_HEAD_S, bounded
 from service.connections import Connection as ServedConnection
+from service.connections import bounded
+from service.request_heads import MAX_HEAD_S
 from tests.service import faulty
 from tests.service.conftest import encoded, grey_png
 from tests.service.processes import Connection, Running, running
@@ -257,7 +258,7 @@ class Unread(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.unread = self.aborted = 0
-        self._closing = self.paused = False
+        self._closing = self.paused = self.ended = False
 
     def pause_reading(self) -> None:
         self.paused = True
@@ -270,6 +271,9 @@ class Unread(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         return self.unread
+
+    def write_eof(self) -> None:
+        self.ended = True
 
     def is_closing(self) -> bool:
         return self._closing
@@ -375,7 +379,7 @@ async def test_requests_that_have_not_begun_hold_little_of_their_bodies() -> Non
 async def test_behind_what_is_no_http_nothing_is_read() -> None:
     protocol, transport = connected()
     protocol.data_received(GET.format("/").encode() + b"GARBAGE\r\n\r\n")
-    assert not transport.is_closing(), "the first has no answer yet"
+    assert not transport.ended, "the first has no answer yet"
     protocol.data_received(bytes(1000))
     assert transport.paused
 
@@ -385,6 +389,102 @@ async def test_what_is_no_http_is_not_answered_for_ever() -> None:
     """To close waits until all is read, which may be never."""
     protocol, transport = connected()
     protocol.data_received(b"no HTTP\r\n\r\n")
-    assert transport.is_closing()
+    assert transport.ended
     await asyncio.sleep(21)
     assert transport.aborted == 1
+
+
+@in_virtual_time
+async def test_what_comes_behind_the_last_answer_is_thrown_away_for_a_while() -> None:
+    """Else the connection would be reset, and the answer lost on its way."""
+    protocol, transport = connected()
+    protocol.data_received(b"no HTTP\r\n\r\n")
+    for _ in range(16):
+        protocol.data_received(bytes(1 << 16))
+    paused_early = transport.paused
+    protocol.data_received(b"and more")
+    assert (paused_early, transport.paused) == (False, True)
+    await asyncio.sleep(5)
+    assert not transport.is_closing(), "it is not read yet"
+    transport.unread = 0
+    await asyncio.sleep(1)
+    assert transport.is_closing()
+    assert not transport.aborted
+
+
+async def test_a_request_behind_unread_answers_begins_once_they_are_read() -> None:
+    """Its own would wait for that in memory, where nothing counts it."""
+    begun = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.append(scope["path"])
+        await Response()(scope, receive, send)
+
+    for read in (True, False):
+        protocol, transport = connected(app)
+        protocol.data_received(GET.format("/first").encode())
+        await asyncio.sleep(0)
+        protocol.pause_writing()
+        protocol.data_received(GET.format("/second").encode())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert begun == ["/first"]
+        if read:
+            protocol.resume_writing()
+        else:
+            protocol.connection_lost(None)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert len(begun) == 1 + read
+        begun.clear()
+        transport.close()
+
+
+def test_answers_arrive_whatever_is_sent_behind_them(models_dir: Path) -> None:
+    """The second is refused and ends the connection, while the others are on their way."""
+    with running(models_dir=models_dir) as service:
+        for behind in (6 * post("/nowhere", bytes(70_000)), b"\x16\x03garbage\r\n" * 40_000):
+            with Connection.narrow(service.host, service.port) as connection:
+                # More than a read takes, and less than the system's buffers
+                connection.send(GET.format("/static/docs/swagger-ui-bundle.js").encode() + behind)
+                assert len(connection.reply().body) > 1_000_000
+                assert connection.reply().status in {400, 404}
+                connection.seconds_until_closed()
+
+
+def test_who_reads_as_much_as_is_asked_is_not_cut_off(models_dir: Path) -> None:
+    """64 KB in each 2 s, and half as much again; of 490 KB that the system takes first it tells nobody for 5 s."""
+    with (
+        running(models_dir=models_dir, unread_answer_timeout_s=2) as service,
+        Connection.narrow(service.host, service.port) as slow,
+    ):
+        slow.send(GET.format("/static/docs/swagger-ui-bundle.js").encode())
+        ends_at = time.monotonic() + 10
+        while time.monotonic() < ends_at:
+            assert slow.socket.recv(5_000)
+            time.sleep(0.1)
+        assert metric(service, "sightline_cut_off_clients_total") == 0
+
+
+def test_an_unread_answer_does_not_keep_the_process(models_dir: Path) -> None:
+    asks = GET.format("/static/docs/swagger-ui-bundle.js").encode() + post("/classify?model=brightness", grey_png(50))
+    with (
+        running(models_dir=models_dir, shutdown_grace_s=1) as service,
+        Connection.narrow(service.host, service.port) as silent,
+    ):
+        silent.send(asks)
+        assert silent.socket.recv(12, socket.MSG_WAITALL) == b"HTTP/1.1 200"
+        assert service.stop() == 0
+        assert service.process.stderr
+        log = service.process.stderr.read()
+    assert "unread: the service is stopping" in log
+    assert "Traceback" not in log
+    assert "/classify" not in log, "it was never begun"
+
+
+def test_http_1_0_has_one_answer(models_dir: Path) -> None:
+    picture = grey_png(50)
+    head = f"POST /classify?model=brightness HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: {len(picture)}\r\n\r\n"
+    with running(models_dir=models_dir) as service, service.connect() as connection:
+        connection.send(head.encode() + picture)
+        assert connection.reply().status == 200

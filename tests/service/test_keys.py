@@ -172,16 +172,30 @@ def test_a_file_that_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert not file.knows(OTHER.encode())
     with caplog.at_level(logging.INFO):
         replace(path, OTHER)
+        file.refresh()
         assert file.knows(OTHER.encode())
         assert not file.knows(KEY.encode()), "a key that was taken out opens nothing any more"
-        assert "changed; 1 keys are in force" in caplog.text
+        assert "changed; keys in force: 1" in caplog.text
         for damaged in ("", "two words", "# nobody\n"):
             replace(path, damaged)
+            file.refresh()
             assert file.knows(OTHER.encode())
         path.unlink()
+        file.refresh()
         assert file.knows(OTHER.encode())
     assert caplog.text.count("The keys that were read before stay in force") == 4
     assert OTHER not in caplog.text
+
+
+async def test_a_file_gone_bad_is_reported_whoever_asks(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(keys, "_LOOK_AGAIN_S", 0.0)
+    path = written(tmp_path, KEY)
+    async with serve(api_keys_file=path) as service:
+        replace(path, "")
+        assert (await service.client.get("/models")).status_code == 401
+    assert "The keys that were read before stay in force" in caplog.text
 
 
 def replace(path: Path, text: str) -> None:

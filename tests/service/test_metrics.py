@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.metrics import Metrics
-from tests.service.conftest import PNG, Serve, Service, digit_png, file_parts, grey_png, street_png
+from tests.service.conftest import PNG, Serve, Service, digit_png, engine_held, file_parts, grey_png, street_png
 from tests.service.processes import Connection, running
 
 Sample = tuple[str, tuple[tuple[str, str], ...]]
@@ -108,7 +108,7 @@ async def _until(service: Service, name: str, value: float, **labels: str) -> Sc
 
 
 async def test_the_queue_is_seen_while_it_waits(serve: Serve) -> None:
-    async with serve(max_wait_ms=10_000, classify_max_batch_size=3) as service:
+    async with serve(max_wait_ms=9_000, classify_max_batch_size=3) as service:
         first = asyncio.create_task(service.client.post("/classify", content=digit_png(), headers=PNG))
         seen = await _until(service, "sightline_queue_depth", 1, model="digits")
         assert seen.value("sightline_queue_limit", model="digits") == 1024
@@ -125,8 +125,10 @@ async def test_the_queue_is_seen_while_it_waits(serve: Serve) -> None:
 
 
 async def test_deadlines_are_counted(serve: Serve) -> None:
-    async with serve(max_wait_ms=10_000, request_timeout_s=0.05) as service:
-        assert (await service.client.post("/classify", content=digit_png(), headers=PNG)).status_code == 504
+    async with serve(request_timeout_s=0.05) as service:
+        with engine_held(service, "digits"):
+            response = await service.client.post("/classify", content=digit_png(), headers=PNG)
+        assert response.status_code == 504
         seen = await scrape(service.client)
         assert seen.value("sightline_deadlines_exceeded_total", endpoint="/classify") == 1
         assert seen.value("sightline_disconnects_total", endpoint="/classify") == 0

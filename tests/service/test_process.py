@@ -1,15 +1,20 @@
 """The process: how it starts, what it says when it cannot, and how it ends."""
 
+import os
 import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
 import pytest
 
+from service.errors import StartupError
+from service.listeners import bind, listen
 from tests.service.conftest import grey_png
-from tests.service.processes import ROOT, launch, running
+from tests.service.processes import ROOT, Connection, launch, running
 
 HALF_A_REQUEST = (
     b"POST /classify?model=brightness HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
@@ -64,6 +69,55 @@ def test_a_port_that_is_taken(models_dir: Path) -> None:
         code, line = failure(models_dir=models_dir, port=port)
     assert code == 1
     assert line == f"cannot listen on 127.0.0.1:{port}: Address already in use (SIGHTLINE_HOST, SIGHTLINE_PORT)"
+
+
+def test_a_port_that_another_takes_meanwhile() -> None:
+    """Linux lets both have it until one listens."""
+    with bind("127.0.0.1", 0, "FIRST") as first:
+        port = first.getsockname()[1]
+        with bind("127.0.0.1", port, "SECOND") as second:
+            listen(first, "FIRST", backlog=1)
+            with pytest.raises(
+                StartupError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use .SECOND"
+            ):
+                listen(second, "SECOND", backlog=1)
+
+
+def test_one_port_for_both(models_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    code, line = failure(models_dir=models_dir, port=port, metrics_port=port)
+    assert code == 1
+    assert line.endswith("Address already in use (SIGHTLINE_METRICS_HOST, SIGHTLINE_METRICS_PORT)")
+
+
+def test_a_host_that_cannot_be_one() -> None:
+    code, line = failure(host="a..b", port=0)
+    assert code == 1
+    assert line.startswith("cannot listen on a..b:0: ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
+@pytest.mark.parametrize("streams", [">/dev/full", ">&-", ">&- 2>&- <&-"])
+def test_an_output_that_takes_nothing(models_dir: Path, streams: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = {"SIGHTLINE_MODELS_DIR": str(models_dir), "SIGHTLINE_PORT": str(port), "SIGHTLINE_PROVIDER": "cpu"}
+    command = ["sh", "-c", f'exec "$0" -m service {streams}', sys.executable]
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ | settings) as process:
+        try:
+            ends_at = time.monotonic() + 60
+            while True:
+                with suppress(ConnectionRefusedError), Connection.to("127.0.0.1", port) as connection:
+                    assert connection.get("/readyz").status == 200
+                    break
+                assert process.poll() is None, "it ended"
+                assert time.monotonic() < ends_at
+                time.sleep(0.1)
+            process.terminate()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
 
 
 def test_a_setting_that_is_wrong() -> None:

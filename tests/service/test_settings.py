@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from service import keys, server
-from service.connections import MAX_HEAD_BYTES, MAX_HEAD_S, MAX_PIPELINED
+from service.connections import MAX_PIPELINED
+from service.request_heads import MAX_HEAD_BYTES, MAX_HEAD_S
 from service.settings import ENV_PREFIX, Settings, SettingsError, misspelt, read_settings
 
 
@@ -46,7 +47,8 @@ def test_settings_do_not_change() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [("PORT", "70000"), ("PORT", "http"), ("PROVIDER", "tpu"), ("MAX_PIXELS", "-1"), ("REQUEST_TIMEOUT_S", "0")]
-    + [(name, "inf") for name in ("RUN_TIMEOUT_S", "FIRST_RUN_TIMEOUT_S", "DECODE_TIMEOUT_S", "SHUTDOWN_GRACE_S")],
+    + [(f"{name}_S", "inf") for name in ("RUN_TIMEOUT", "FIRST_RUN_TIMEOUT", "DECODE_TIMEOUT", "SHUTDOWN_GRACE")]
+    + [("RUN_TIMEOUT_S", "1e10"), ("MAX_WAIT_MS", "inf")],
 )
 def test_a_bad_value_is_one_line_naming_the_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"SIGHTLINE_{name}", value)
@@ -63,6 +65,12 @@ def test_a_misspelt_setting_is_noticed() -> None:
     others = ["SIGHTLINE_SERVICE_HOST", "SIGHTLINE_PORT_80_TCP_ADDR", "SIGHTLINE_TEST_GPU", "SIGHTLINE_DATA", "API_KEY"]
     right = [ENV_PREFIX + name.upper() for name in Settings.model_fields]
     assert misspelt([*names, *others, *right]) == names
+
+
+def test_a_wait_that_outlasts_every_request_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGHTLINE_MAX_WAIT_MS", "10000")
+    with pytest.raises(SettingsError, match="max_wait_ms=10000 is all of request_timeout_s=10"):
+        read_settings()
 
 
 def test_a_queue_that_no_full_request_fits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,11 +129,18 @@ async def test_the_example_in_the_documentation(serve: Serve) -> None:
 
 
 def test_the_example_program(service: Running) -> None:
-    program = [sys.executable, "examples/triton_client.py", f"{service.host}:{service.port}"]
-    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("digits: ")
-    assert "streets: (1, 24, 32) uint8" in done.stdout
+    def run(address: str) -> "subprocess.CompletedProcess[str]":
+        program = [sys.executable, "examples/triton_client.py", address]
+        return subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+    for scheme in ("", "http://"):
+        done = run(f"{scheme}{service.host}:{service.port}")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("digits: ")
+        assert "streets: (1, 24, 32) uint8" in done.stdout
+    refused = run("127.0.0.1:1")
+    assert refused.returncode == 1
+    assert refused.stderr == "127.0.0.1:1: [Errno 111] Connection refused\n"
 
 
 def test_a_picture_in_a_form_is_for_another_path(client: httpx.Client) -> None:
