@@ -19,8 +19,9 @@ find_python() {
       return
     fi
   done
-  found=$("${PYTHON:-python3}" --version 2>&1 | head -n 1) || found="no Python"
-  say "Sightline needs Python 3.11 or newer, and found ${found:-none}. Install it, or name one: PYTHON=/path/to/python3.11 $0"
+  found="no ${PYTHON:-Python}"
+  if command -v "${PYTHON:-python3}" >/dev/null 2>&1; then found=$("${PYTHON:-python3}" --version 2>&1 | head -n 1); fi
+  say "Sightline needs Python 3.11 or newer, and found $found. Install it, or name one: PYTHON=/path/to/python3.11 $0"
   exit 1
 }
 

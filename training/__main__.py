@@ -19,12 +19,13 @@ from training.errors import TrainingError
 from training.evaluate import evaluate as evaluate_model
 from training.evaluate import open_model, table
 from training.publish import publish
+from training.registry import TASKS
 from training.report.log import read_log
 from training.report.page import write_report
 from training.seeds import best_on_validation, score_seeds
 from training.seeds import table as seeds_table
 from training.splits import training_and_validation
-from training.tasks import TASKS, Task
+from training.tasks import Task
 from training.train import train as train_model
 
 app = typer.Typer(
@@ -35,6 +36,16 @@ app = typer.Typer(
 )
 
 Data = Annotated[Path, typer.Option(help="The folder that holds the data set, or its folder `mnist` or `camvid`.")]
+
+
+@app.command()
+def download(
+    name: Annotated[str, typer.Argument(help=f"Of which task: {', '.join(TASKS)}.")],
+    data: Annotated[Path, typer.Option(help="The folder that gets the data set.")],
+) -> None:
+    """Fetch the data set that a network is trained and scored on; what is there and right is left."""
+    _task(name).download(data)
+    typer.echo(f"{_task(name).dataset} is in {data}")
 
 
 @app.command()
@@ -65,13 +76,13 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     compiled: Annotated[bool, typer.Option("--compile", help="Through torch.compile; needs a C++ compiler.")] = False,
-    download: Annotated[bool, typer.Option("--download", help="Fetch the data set into --data first.")] = False,
+    download_first: Annotated[bool, typer.Option("--download", help="Fetch the data set into --data first.")] = False,
 ) -> None:
     """Train a network, keeping the checkpoint that is best on validation."""
     task = _task(name)
     run = run or Path("runs", name)
     chosen = choose_device(device)
-    if download:
+    if download_first:
         task.download(data)
     training, validation = training_and_validation(task, data, hold_out=hold_out, with_validation=with_validation)
     if (run / "last.pt").exists() and not resume:

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from training.errors import CheckpointError
-from training.tasks import TASKS, Task
+from training.registry import TASKS
+from training.tasks import Task
 
 _FORMAT = 1
 

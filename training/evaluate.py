@@ -14,7 +14,8 @@ from training.data.labelled import LabelledImages
 from training.errors import ExportError
 from training.export import METADATA_KEY
 from training.metrics import confusion_matrix, segmentation_scores, top_k_correct
-from training.tasks import TASKS, Task
+from training.registry import TASKS
+from training.tasks import Task
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ _LABELS_AGREEING = {"fp32": 0.9999, "fp16": 0.995}
 class Provenance:
     """Where weights came from and what the exported file scored: `value` (0…1) of `metric` on `split` of `dataset`.
 
-    `task` is the name in `TASKS` of what was trained, which `evaluate` looks up; the service does not read it.
+    `task` is the name in `training.registry` of what was trained, which `evaluate` looks up, and the service does not
+    read.
     """
 
     task: str

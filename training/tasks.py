@@ -1,10 +1,10 @@
-"""What can be trained: a name → its data, network, augmentation, loss, recipe, and what the artifact says of it.
+"""What is trained here: of each its data, network, augmentation, loss, recipe, and what the artifact says of it.
 
-To train something new, add a `Task` to `TASKS`; nothing else needs to change, neither here nor in the service. Its
-network may be any `nn.Module` that `Task.build` describes, its configuration any dataclass.
+`training.registry` has them by name. A task's network may be any `nn.Module` that `Task.build` describes, its
+configuration any dataclass.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import Field, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -255,5 +255,3 @@ STREETS = Task(
     ignored_label=camvid.IGNORED_LABEL,
     finish=_fold,
 )
-
-TASKS: Mapping[str, Task] = {task.name: task for task in (DIGITS, DIGITS_5X5, BOOK, STREETS)}

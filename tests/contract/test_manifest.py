@@ -6,7 +6,8 @@ import pytest
 
 from service.manifest import Manifest
 from training.export import METADATA_KEY, manifest
-from training.tasks import TASKS, Task
+from training.registry import TASKS
+from training.tasks import Task
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)

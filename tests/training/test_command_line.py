@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from tests.conftest import ROOT
 from tests.training.test_training import SHORT
 from training import __main__ as command_line
-from training import tasks
+from training import registry
 from training.ablation import rows
 from training.ablation.rows import CHAPTER, Row
 from training.checkpoint import Checkpoint, plain_config
@@ -32,7 +32,7 @@ def _run(*arguments: object) -> tuple[int, str]:
 def test_train_export_evaluate_from_the_command_line(
     mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks, "TASKS", {})  # the command line must not read it anew; see below
+    monkeypatch.setattr(registry, "TASKS", {})  # the command line must not read it anew; see below
     monkeypatch.setattr(command_line, "TASKS", {"digits": SHORT})
     run, models = tmp_path / "run", tmp_path / "models"
     train_it = ("train", "digits", "--data", mnist, "--run", run, "--device", "cpu")

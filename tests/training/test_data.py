@@ -62,9 +62,9 @@ def test_damaged_mnist_is_explained(mnist: Path, damage: object, message: str) -
 
 
 def test_missing_data_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="--download"):
+    with pytest.raises(DataError, match="python -m training download digits --data"):
         load_mnist(tmp_path, "train")
-    with pytest.raises(DataError, match="--download"):
+    with pytest.raises(DataError, match="python -m training download streets --data"):
         load_camvid(tmp_path, "train")
 
 

@@ -1,6 +1,9 @@
 """The task that docs/training.md describes is trained, exported and evaluated as it stands there."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,11 +16,35 @@ from service.images import prepare
 from service.manifest import ModelInput
 from tests.conftest import ROOT
 from training.__main__ import app
-from training.tasks import TASKS, Task
+from training.registry import TASKS
+from training.tasks import Task
+
+
+def blocks(language: str) -> list[str]:
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_task_is_registered_as_it_is_said(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "training", tmp_path / "training", ignore=shutil.ignore_patterns("__pycache__"))
+    (code,), (change,) = blocks("python"), blocks("diff")
+    (tmp_path / "training" / "letters.py").write_text(code, encoding="utf-8")
+    registry = tmp_path / "training" / "registry.py"
+    before = "".join(f"{line[1:]}\n" for line in change.splitlines() if not line.startswith("+"))
+    after = "".join(f"{line[1:]}\n" for line in change.splitlines() if not line.startswith("-"))
+    text = registry.read_text(encoding="utf-8")
+    assert before in text
+    registry.write_text(text.replace(before, after), encoding="utf-8")
+    command = [sys.executable, "-m", "training", "train", "letters", "--data", "nowhere", "--run", "run"]
+    for option, said in ([], "there is no nowhere/letters/train/A/*.png"), (["--download"], "put them into"):
+        answer = subprocess.run([*command, *option], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert answer.returncode == 1
+        assert "Traceback" not in answer.stderr
+        assert said in " ".join((answer.stdout + answer.stderr).split())
 
 
 def test_a_task_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = blocks("python")
     defined: dict[str, Any] = {}
     exec(code, defined)
     random = np.random.default_rng(0)

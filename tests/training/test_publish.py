@@ -15,9 +15,10 @@ from training.errors import CheckpointError, ExportError, TrainingError
 from training.evaluate import evaluate, open_model
 from training.export import Precision
 from training.publish import publish
+from training.registry import TASKS
 from training.seeds import score_seeds
 from training.splits import training_and_validation
-from training.tasks import DIGITS, STREETS, TASKS, Task
+from training.tasks import DIGITS, STREETS, Task
 
 
 def _checkpoint(name: str = "digits", *, seed: int = 0, commit: str = "abc") -> Checkpoint:

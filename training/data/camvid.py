@@ -22,6 +22,8 @@ from training.errors import DataError
 
 HEIGHT, WIDTH = 360, 480
 
+_FETCH = "`python -m training download streets --data DATA` fetches CamVid"
+
 # Of pixels that nobody labelled: neither trained on nor scored.
 IGNORED_LABEL = 11
 
@@ -147,7 +149,7 @@ def _folder(data: Path, split: Split) -> Path:
     for folder in (data, data / "camvid"):
         if (folder / f"{split}.txt").is_file():
             return folder
-    raise DataError(f"no {split}.txt in {data} or {data / 'camvid'}; fetch CamVid with --download")
+    raise DataError(f"no {split}.txt in {data} or {data / 'camvid'}; {_FETCH}")
 
 
 def _sequence_of(name: str) -> str:
@@ -158,7 +160,7 @@ def _names(listing: Path) -> list[str]:
     try:
         text = listing.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{listing} is no text in UTF-8 ({error}); fetch CamVid with --download") from error
+        raise DataError(f"{listing} is no text in UTF-8 ({error}); {_FETCH}") from error
     lines = [line.split() for line in text.splitlines() if line.strip()]
     for line in lines:
         if len(line) != 2 or Path(line[0]).name != Path(line[1]).name:
@@ -168,12 +170,12 @@ def _names(listing: Path) -> list[str]:
 
 def _read(path: Path, mode: Literal["RGB", "L"]) -> NDArray[np.uint8]:
     if not path.is_file():
-        raise DataError(f"{path} is missing; fetch CamVid with --download")
+        raise DataError(f"{path} is missing; {_FETCH}")
     try:
         with Image.open(path) as picture:
             picture.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be decoded ({error}); fetch CamVid with --download") from error
+        raise DataError(f"{path} cannot be decoded ({error}); {_FETCH}") from error
     if picture.size != (WIDTH, HEIGHT):
         raise DataError(f"{path} is {picture.width}×{picture.height}; {WIDTH}×{HEIGHT} expected")
     if mode == "L":

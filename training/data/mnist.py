@@ -16,6 +16,7 @@ from training.errors import DataError
 VALIDATION_DIGITS = 5_000
 """How many of the 60,000, the last ones, are held out of training. The 10,000 test digits are only ever scored."""
 
+_FETCH = "`python -m training download digits --data DATA` fetches MNIST"
 _IMAGES_MAGIC, _LABELS_MAGIC = 2051, 2049
 _STEMS = {"train": "train", "val": "train", "test": "t10k"}
 
@@ -84,7 +85,7 @@ def read_idx(path: Path, magic: int) -> NDArray[np.uint8]:
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}); download it again with --download") from error
+        raise DataError(f"{path} cannot be read ({error}); {_FETCH}") from error
     dimensions = magic & 0xFF
     header = 4 + 4 * dimensions
     if len(raw) < header or struct.unpack(">I", raw[:4])[0] != magic:
@@ -103,12 +104,12 @@ def _folder_of(data: Path, stem: str) -> Path:
     for folder in (data, data / "mnist"):
         if any((folder / f"{stem}{suffix}").is_file() for suffix in ("", ".gz")):
             return folder
-    raise DataError(f"no {stem} or {stem}.gz in {data} or {data / 'mnist'}; fetch MNIST with --download")
+    raise DataError(f"no {stem} or {stem}.gz in {data} or {data / 'mnist'}; {_FETCH}")
 
 
 def _find(folder: Path, stem: str) -> Path:
-    # The packed one first: it is the one that --download renews.
+    # The packed one first: it is the one that a download renews.
     for name in (f"{stem}.gz", stem):
         if (folder / name).is_file():
             return folder / name
-    raise DataError(f"{folder} lacks {stem}.gz; fetch MNIST with --download")
+    raise DataError(f"{folder} lacks {stem}.gz; {_FETCH}")

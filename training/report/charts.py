@@ -30,7 +30,7 @@ def learning_curves(log: TrainingLog, name: str) -> Figure:
     """Loss over all epochs, and below it the metric on validation, the best of it marked."""
     figure = new_figure(8, 6)
     above, below = figure.subplots(2, 1, sharex=True)
-    figure.suptitle(f"{name}: {len(log.epochs)} epochs in {_duration(log.hours)}")
+    figure.suptitle(f"{name}: {len(log.epochs)} epoch{'s'[: len(log.epochs) != 1]} in {_duration(log.hours)}")
     above.plot(log.epochs, log.losses, color=WRONG, marker="o" if len(log.epochs) < 30 else None, markersize=3)
     above.set_ylabel("training loss, mean of the epoch")
     above.set_ylim(bottom=0)
@@ -39,6 +39,7 @@ def learning_curves(log: TrainingLog, name: str) -> Figure:
     below.set_xlabel("epoch")
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     below.yaxis.set_major_formatter(PercentFormatter(1))
+    below.set_xlim(0.5, max(log.epochs) + 0.5)  # one epoch alone would have an axis of fractions
     numbers = np.array(log.values)
     if np.isfinite(numbers).any():
         best = int(np.nanargmax(numbers))
@@ -49,6 +50,7 @@ def learning_curves(log: TrainingLog, name: str) -> Figure:
     else:
         below.annotate("not validated yet", (0.5, 0.5), xycoords="axes fraction", ha="center")
         below.set_yticks([])
+    below.set_ylim(top=min(1.0, below.get_ylim()[1]))
     for axes in (above, below):
         _plain(axes)
     return figure
@@ -181,7 +183,7 @@ def wilson_interval(
 
 
 def _duration(hours: float) -> str:
-    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
 
 
 def _plain(axes: Axes) -> None:

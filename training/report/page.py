@@ -30,6 +30,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px; mar
 img { max-width: 100%; display: block; margin: 1em 0 }
 table { border-collapse: collapse; margin: 1em 0 } th, td { padding: .15em 1em .15em 0; text-align: right }
 th:first-child, td:first-child { text-align: left } th { border-bottom: 1px solid #bbb }
+table { display: block; overflow-x: auto }
 """
 
 
