@@ -39,7 +39,7 @@ async def ask(client: httpx.AsyncClient, path: str, picture: Path, *, deadline_s
     except TimeoutError:
         raise Refused(f"{picture}: no answer within {deadline_s:g} s") from None
     except httpx.TransportError as error:
-        raise Refused(f"{picture}: {error}") from error
+        raise Refused(f"{picture}: {client.base_url}: {error}") from error
     if response.is_error:
         raise Refused(f"{picture}: {problem_of(response)}")
     try:

@@ -36,7 +36,7 @@ def ask(client: httpx.Client, path: str, picture: Path, *, deadline_s: float) ->
         except httpx.TimeoutException:
             raise Refused(f"{picture}: no answer within {deadline_s:g} s") from None
         except httpx.TransportError as error:
-            raise Refused(f"{picture}: {error}") from error
+            raise Refused(f"{picture}: {client.base_url}: {error}") from error
         if response.status_code == 503:
             pause_s = float(response.headers.get("Retry-After", 1))
             if time.monotonic() + pause_s < ends_at:

@@ -55,6 +55,11 @@ def _bezier(points: Sequence[Point], steps: int) -> list[Point]:
     return [(float(x), float(y)) for x, y in curve]
 
 
+def _darker(color: Color, share: float = 0.75) -> Color:
+    red, green, blue = color
+    return int(red * share), int(green * share), int(blue * share)
+
+
 def _smooth_noise(random: np.random.Generator, size: tuple[int, int], cell: float) -> NDArray[np.float32]:
     """Noise about 0 with a spread near 1 and blobs of `cell` pixels, height×width."""
     small = random.normal(0, 1, (max(1, round(size[1] / cell)), max(1, round(size[0] / cell)))).astype(np.float32)
@@ -77,7 +82,7 @@ class Street:
         self.ground()
         self.row_of_buildings(side=-1)
         self.row_of_buildings(side=1)
-        for x, depth, height in ((-1.55, 0.24, 0.36), (1.5, 0.2, 0.34), (-1.6, 0.5, 0.62), (1.62, 0.42, 0.6)):
+        for x, depth, height in ((-1.55, 0.24, 0.36), (1.5, 0.2, 0.34), (1.62, 0.42, 0.6)):
             self.tree(x, depth, height)
         for x, depth in ((-1.22, 0.22), (1.22, 0.3), (-1.24, 0.62), (1.26, 0.75)):
             self.pole(x, depth)
@@ -88,7 +93,7 @@ class Street:
             (0.9, 0.2, (150, 152, 156)),
             (-0.86, 0.34, (112, 24, 26)),
             (0.42, 0.24, (34, 44, 74)),
-            (0.92, 0.5, (176, 178, 180)),
+            (0.92, 0.5, (84, 98, 124)),
         ):
             self.car(x, depth, color)
         return self.finish()
@@ -136,34 +141,51 @@ class Street:
             depth *= 1.75
 
     def row_of_buildings(self, side: int) -> None:
-        """Fronts of houses along one side, from far to near."""
-        colors: list[Color] = [(118, 92, 78), (146, 132, 112), (104, 84, 76), (128, 120, 112), (96, 76, 66)]
+        """Terraced houses along one side, from far to near."""
+        colors: list[Color] = [(164, 112, 88), (206, 192, 166), (150, 98, 80), (188, 176, 152), (140, 108, 92)]
         depths = [0.03, 0.09, 0.17, 0.3, 0.52, 0.9, 1.5]
         for i, (far, near) in enumerate(pairwise(depths)):
             wall = side * 1.85
             height = 1.35 + 0.35 * float(self.random.random())
             color = colors[(i + (side > 0) * 2) % len(colors)]
-            front = [self.at(wall, far, height), self.at(wall, near, height), self.at(wall, near), self.at(wall, far)]
-            self.polygon(front, color, 7)
+            middle = float(np.sqrt(far * near))
+            self.polygon(self.front(wall * 1.04, middle, middle * 1.12, height, height + 0.34), (132, 90, 74), 6)
+            self.polygon(self.front(wall * 1.02, far, near, height, height + 0.14), (92, 80, 78), 7)
+            self.polygon(self.front(wall, far, near, 0, height), color, 9)
+            self.polygon(self.front(wall, far, near, 0, 0.1), _darker(color), 6)
             self.windows(wall, far, near, height)
-            roof = [self.at(wall, far, height), self.at(wall, near, height)]
-            ImageDraw.Draw(self.picture).line(roof, fill=(70, 62, 58), width=max(1, round(8 * near)))
+            gutter = [self.at(wall, far, height), self.at(wall, near, height)]
+            ImageDraw.Draw(self.picture).line(gutter, fill=(214, 212, 206), width=max(1, round(10 * near)))
+
+    def front(self, wall: float, far: float, near: float, low: float, high: float) -> list[Point]:
+        """The corners of what stands in the plane of a wall along the road."""
+        return [self.at(wall, far, high), self.at(wall, near, high), self.at(wall, near, low), self.at(wall, far, low)]
 
     def windows(self, wall: float, far: float, near: float, height: float) -> None:
-        """Rows of windows in one front."""
+        """Rows of windows in one front, and its door."""
+
+        def pane(color: Color, left: float, right: float, low: float, high: float) -> None:
+            a, b = (far * (near / far) ** (column / 4) for column in (left, right))
+            self.polygon(self.front(wall, a, b, low, high), color, 6, 6)
+
+        frame, glass, door = (222, 220, 214), (70, 80, 92), (44, 62, 52)
         for floor in range(3):
-            low = 0.14 + floor * (height - 0.1) / 3
-            for k in range(4):
-                a, b = (far * (near / far) ** ((k + step) / 4) for step in (0.25, 0.72))
-                top = low + height / 6
-                pane = [self.at(wall, a, top), self.at(wall, b, top), self.at(wall, b, low), self.at(wall, a, low)]
-                self.polygon(pane, (58, 64, 74), 8, 6)
+            low = 0.2 + floor * (height - 0.1) / 3
+            high = low + height / 5.5
+            for column in range(4):
+                if (floor, column) == (0, 1):
+                    pane(frame, column + 0.2, column + 0.7, 0, high)
+                    pane(door, column + 0.27, column + 0.63, 0, high - 0.03)
+                    continue
+                pane(frame, column + 0.2, column + 0.75, low - 0.03, high + 0.03)
+                pane(glass, column + 0.26, column + 0.46, low, high)
+                pane(glass, column + 0.5, column + 0.69, low, high)
 
     def tree(self, x: float, depth: float, height: float) -> None:
         """A trunk and a crown of many leaves."""
         foot, top = self.at(x, depth), self.at(x, depth, height)
         ImageDraw.Draw(self.picture).line([foot, top], fill=(62, 50, 40), width=max(2, round(34 * depth)))
-        crown = 330 * depth
+        crown = 210 * depth
         pen = ImageDraw.Draw(self.picture)
         for _ in range(900):
             angle, radius = self.random.uniform(0, 2 * np.pi), crown * np.sqrt(self.random.random())
@@ -209,12 +231,12 @@ class Street:
             pen.rounded_rectangle(box(wheel, -0.01, wheel + 0.08, 0.12), 0.02 * unit, fill=(20, 20, 22))
         pen.rounded_rectangle(box(-0.29, 0.06, 0.29, 0.29), 0.05 * unit, fill=color)
         cabin = [(-0.26, 0.27), (-0.2, 0.46), (0.2, 0.46), (0.26, 0.27)]
-        pen.polygon([(cx + a * unit, ground - b * unit) for a, b in cabin], fill=tuple(int(c * 0.9) for c in color))
+        pen.polygon([(cx + a * unit, ground - b * unit) for a, b in cabin], fill=_darker(color, 0.9))
         glass = [(-0.215, 0.29), (-0.175, 0.43), (0.175, 0.43), (0.215, 0.29)]
         pen.polygon([(cx + a * unit, ground - b * unit) for a, b in glass], fill=(44, 52, 60))
         for light in (-0.28, 0.21):
             pen.rectangle(box(light, 0.19, light + 0.07, 0.25), fill=(150, 30, 28))
-        pen.rectangle(box(-0.08, 0.12, 0.08, 0.17), fill=(216, 206, 120))
+        pen.rectangle(box(-0.06, 0.13, 0.06, 0.165), fill=(216, 206, 120))
 
     def finish(self) -> Image.Image:
         """What a camera adds: a soft lens, light from above, noise."""

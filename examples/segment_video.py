@@ -83,7 +83,7 @@ def ask(client: httpx.Client, name: str, frame: bytes, deadline_s: float) -> byt
         try:
             response = client.post("/segment", params={"output": "overlay"}, content=frame, headers=headers)
         except httpx.TransportError as error:
-            raise Refused(f"frame {name}: {error or type(error).__name__}") from error
+            raise Refused(f"frame {name}: {client.base_url}: {error or type(error).__name__}") from error
         if response.status_code == 503:
             pause_s = float(response.headers.get("Retry-After", 1))
             if time.monotonic() + pause_s < ends_at:

@@ -1,17 +1,18 @@
-"""Ask Sightline as one asks Triton: python examples/triton_client.py [HOST:PORT]. Needs tritonclient[http]."""
+"""Ask Sightline as one asks Triton: `python examples/triton_client.py [HOST:PORT]`. Needs tritonclient[http]."""
 
 import sys
 from pathlib import Path
 
 import numpy as np
 from tritonclient.http import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
 
 HERE = Path(__file__).resolve().parent
 
 
 def main(address: str = "127.0.0.1:8000") -> None:
-    """Send a picture as it is encoded, and then pixels."""
-    with InferenceServerClient(address) as client:
+    """Send a picture as it is encoded, and then pixels. `address` is HOST:PORT, without http:// before it."""
+    with InferenceServerClient(address.removeprefix("http://").rstrip("/")) as client:
         picture = InferInput("images", [1], "BYTES")
         picture.set_data_from_numpy(np.array([(HERE / "seven.png").read_bytes()], np.object_))
         probabilities = client.infer("digits", [picture]).as_numpy("probabilities")
@@ -26,4 +27,9 @@ def main(address: str = "127.0.0.1:8000") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    if sys.argv[1:2] in (["-h"], ["--help"]):
+        sys.exit(__doc__)
+    try:
+        main(*sys.argv[1:2])
+    except (OSError, InferenceServerException) as error:
+        sys.exit(f"{' '.join(sys.argv[1:2]) or '127.0.0.1:8000'}: {error}")
