@@ -45,6 +45,14 @@ def test_an_old_python_gets_one_clear_line(tmp_path: Path, named: bool) -> None:
     assert not (checkout / ".venv").exists()
 
 
+def test_no_python_gets_one_clear_line(tmp_path: Path) -> None:
+    checkout = _copy_of_the_checkout(tmp_path / "sightline")
+    result = _run(checkout, "scripts/serve", PYTHON="python-of-nobody")
+    assert result.returncode != 0
+    assert result.stderr.count("\n") == 1
+    assert "needs Python 3.11 or newer, and found no python-of-nobody. Install it" in result.stderr
+
+
 def _environment_with(checkout: Path, folder: str, *extras: str) -> None:
     """An environment that is complete, whose Python prints where it is and what it was asked to run."""
     python = checkout / folder / "bin" / "python"

@@ -41,12 +41,20 @@ def markdown(results: Results) -> str:
         (
             bar.what,
             f"{'≥' if bar.at_least else '≤'} {number(bar.bound)}{bar.unit}",
-            number(bar.measured) + bar.unit * (bar.measured is not None),
+            _measured(bar) + bar.unit * (bar.measured is not None),
             bar.verdict,
         )
         for bar in bars(results)
     ]
     return table(("bar", "asked", "measured", "verdict"), rows)
+
+
+def _measured(bar: Bar) -> str:
+    """With a figure more where the bound would be rounded to the same."""
+    rounded = number(bar.measured)
+    if bar.measured is not None and bar.verdict != "holds" and rounded == number(bar.bound):
+        return f"{bar.measured:.3f}"
+    return rounded
 
 
 def _digits(results: Results) -> Iterator[Bar]:

@@ -21,13 +21,14 @@ _COLORS = {
     "asgi": "#000000",
     "loop": "#000000",
 }
+_HOW = "Medians over rounds; ratios are taken within a round, and their median need not be the ratio of the medians."
 
 
 def markdown(results: Results) -> str:
     """Everything, as Markdown."""
     measured = [name for name in WORKLOADS if results.select(kind="table", workload=name)]
     parts = [
-        f"{machine()}. Medians over rounds; ratios are taken within a round.\n",
+        f"{machine()}. {_HOW}\n",
         bars.markdown(results),
         ratios(results),
         failures(results),

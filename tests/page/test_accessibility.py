@@ -17,7 +17,7 @@ def check(page: Page) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1280, 800), (390, 844)], ids=["desktop", "phone"])
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844), (320, 568)], ids=["desktop", "phone", "enlarged"])
 def test_nobody_is_shut_out(open_page: Open, scheme: str, size: tuple[int, int]) -> None:
     page = open_page(scheme=scheme, size=size, touch=size[0] < 500).page
     check(page)
