@@ -20,6 +20,7 @@ from service.errors import MalformedRequestError
 from service.lingering import Lingering
 from service.problems import MEDIA_TYPE, PROBLEMS
 from service.request_heads import MAX_HEAD_BYTES, HeadTooLargeError, RequestHead
+from service.request_parser import RequestParser
 from service.unread_answers import UnreadAnswers
 
 if TYPE_CHECKING:  # a name of uvicorn's own
@@ -59,6 +60,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.parser = RequestParser(self)  # type: ignore[assignment]
         self._refusal: str | None = None
         self._body_came = False
         self._request_came = False
@@ -122,11 +124,10 @@ class Connection(HttpToolsProtocol):
             )
 
     def _parse(self, data: bytes) -> bool:
-        """Whether it can be: as uvicorn does it, but for requests to upgrade (see `_feed`)."""
+        """Whether it can be."""
         self._unset_keepalive_if_required()
         try:
-            while data:
-                data = self._feed(data)
+            self.parser.feed_data(data)
         except httptools.HttpParserError as error:
             why = error.__context__
             if isinstance(why, HeadTooLargeError):
@@ -135,28 +136,6 @@ class Connection(HttpToolsProtocol):
                 self.send_400_response(str(why) if isinstance(why, _RefusedError) else _NO_HTTP)
             return False
         return True
-
-    def _feed(self, data: bytes) -> bytes:
-        """Parse `data`, or as far as the headers of a request to upgrade; what is left of it.
-
-        Nothing is upgraded here. The parser takes what follows such headers for another protocol: their request's body,
-        which Java's client sends with them, and the next request would be lost. So it is given them anew, as if they
-        did not ask.
-        """
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as pause:
-            method, version = self.parser.get_method(), self.parser.get_http_version().encode()
-            lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
-            head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(lines))
-            self.parser = httptools.HttpRequestParser(self)
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
-            self.parser.feed_data(head)
-            return data[pause.args[0] :]
-        return b""
-
-    def _asks_to_upgrade(self) -> bool:
-        return bool(self.parser.should_upgrade())
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, once all that came before is answered: else it would be taken for that answer."""
@@ -220,7 +199,7 @@ class Connection(HttpToolsProtocol):
         self._head.end()
         if self.parser.get_method() == b"CONNECT":
             raise _RefusedError(_NO_PROXY)  # and what follows would not be HTTP
-        if self._asks_to_upgrade():
+        if self.parser.should_upgrade():
             return  # they come once more
         if self.parser.get_http_version() == "1.0":
             self.expect_100_continue = False  # or it would take that for its answer (RFC 9110, 10.1.1)
@@ -229,7 +208,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """All of it has come."""
-        if self._asks_to_upgrade():
+        if self.parser.should_upgrade():
             return
         super().on_message_complete()
         if not self.parser.should_keep_alive() and self.cycle.keep_alive:

@@ -35,6 +35,7 @@ SERVICE: dict[str, set[str]] = {
     "answer_reader": {"answer_transport", "unread_answers"},
     "lingering": set(),
     "request_heads": set(),
+    "request_parser": set(),
     "standard_streams": set(),
     "connections": {
         "answer_reader",
@@ -43,6 +44,7 @@ SERVICE: dict[str, set[str]] = {
         "lingering",
         "problems",
         "request_heads",
+        "request_parser",
         "unread_answers",
     },
     "uploads": {"bodies", "errors"},
