@@ -25,7 +25,7 @@ def _in_the_systems_buffer(transport: asyncio.Transport) -> int:
         return 0
     try:  # tcp(7), SIOCOUTQ
         return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    except OSError:  # it is closed
+    except (OSError, ValueError):  # it is closed
         return 0
 
 
@@ -74,7 +74,8 @@ class AnswerReader:
 
     def watch(self) -> None:
         """See to it that it reads on."""
-        if self._timer is None and (unsent := self.unsent_bytes()):
+        if self._timer is None and self.unread_bytes():
+            unsent = self.unsent_bytes()
             self._least_read = max(_LEAST_READ_BYTES, unsent // _LEAST_READ_DIVISOR)
             self._timer = self._loop.call_later(self._timeout_s, self._check, unsent)
 
@@ -106,12 +107,12 @@ class AnswerReader:
         # All of it, not what is unread alone: that stands still until a good part of the system's buffer is free again,
         # which took a client of 8 KB/s more than 20 s.
         self._timer = None
-        unsent = self.unsent_bytes()
-        if unsent and unsent > unsent_before - self._least_read:
+        unread, unsent = self.unread_bytes(), self.unsent_bytes()
+        if unread and unsent > unsent_before - self._least_read:
             self.cut_off_because(f"it read less than {self._least_read} in {self._timeout_s:g} s")
-        elif unsent:
+        elif unread:
             if self._counts:
-                self._unread_answers.count(self, self.unread_bytes())
+                self._unread_answers.count(self, unread)
             self._timer = self._loop.call_later(self._timeout_s, self._check, unsent)
 
     def _stop_counting(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 _DISCARD_BYTES, _LINGER_S = 1 << 20, 1.0
+_LONGEST_S = 20.0
 
 
 class Lingering:
@@ -12,7 +13,8 @@ class Lingering:
     A connection that is closed with unread bytes on it, or to which more are sent, is reset, and what had not reached
     the client by then never does. So only the sending side is closed first, which tells the client; what still comes is
     thrown away, and above 1 MiB left to wait in the system's buffers. The rest is closed when the client has closed its
-    side, or after a second, once `unsent_bytes` are none: whoever watches the client bounds how long that takes.
+    side, or after a second once `unsent_bytes` are none, or 20 s after the transport has handed all to the system.
+    Until it has, how fast the client reads is for others to bound.
     """
 
     def __init__(
@@ -23,6 +25,7 @@ class Lingering:
         self._loop = loop
         self._unsent_bytes = unsent_bytes
         self._discarded_bytes = 0
+        self._handed_over_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
@@ -46,7 +49,9 @@ class Lingering:
             self._timer.cancel()
 
     def _check(self) -> None:
-        if self._unsent_bytes():
+        if not self._transport.get_write_buffer_size():
+            self._handed_over_s += _LINGER_S
+        if self._unsent_bytes() and self._handed_over_s < _LONGEST_S:
             self._timer = self._loop.call_later(_LINGER_S, self._check)
         else:
             self._transport.close()

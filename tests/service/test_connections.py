@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 
 from service.connections import Connection as ServedConnection
 from service.connections import bounded
+from service.lingering import Lingering
 from service.request_heads import MAX_HEAD_S
 from tests.service import faulty
 from tests.service.conftest import encoded, grey_png
@@ -408,6 +409,19 @@ async def test_what_comes_behind_the_last_answer_is_thrown_away_for_a_while() ->
     assert not transport.is_closing(), "it is not read yet"
     transport.unread = 0
     await asyncio.sleep(1)
+    assert transport.is_closing()
+    assert not transport.aborted
+
+
+@in_virtual_time
+async def test_who_vanishes_with_the_last_answer_is_not_waited_for() -> None:
+    """The system goes on trying to deliver it."""
+    transport = Unread()
+    lingering = Lingering(transport, loop=asyncio.get_running_loop(), unsent_bytes=lambda: 300)
+    lingering.begin()
+    await asyncio.sleep(18)
+    assert not transport.is_closing()
+    await asyncio.sleep(3)
     assert transport.is_closing()
     assert not transport.aborted
 
