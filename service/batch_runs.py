@@ -28,7 +28,7 @@ class BatchRuns(Generic[In, Out]):
     """The batches that were handed to `run` and are not answered yet. For `run` and `clock` see `Batcher`.
 
     `lost` is the error by which `run` said that it will never answer again. `typical_s` is how long runs took lately,
-    an exponential moving average; 0 before the first has ended.
+    an exponential moving average, and `fastest_s` how long the shortest took; 0 before the first has ended.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class BatchRuns(Generic[In, Out]):
         self._clock = clock
         self._running: dict[asyncio.Future[Sequence[Out | SightlineError]], _Batch[In, Out]] = {}
         self._last_end = 0.0
-        self.typical_s = 0.0
+        self.typical_s = self.fastest_s = 0.0
 
     def __len__(self) -> int:
         return len(self._running)
@@ -89,6 +89,7 @@ class BatchRuns(Generic[In, Out]):
             return
         run_s = ended_at - started_at
         self.typical_s += (run_s - self.typical_s) * (_LATEST_RUN if self.typical_s else 1)
+        self.fastest_s = min(run_s, self.fastest_s or run_s)
         self._observer.ran(run_s)
         errors = 0
         for entry, output in zip(batch.entries, outputs, strict=True):

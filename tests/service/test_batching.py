@@ -366,6 +366,20 @@ async def test_who_asks_for_too_much_at_once_is_not_told_to_try_again() -> None:
 
 
 @in_virtual_time
+async def test_who_asks_for_too_much_is_told_while_nothing_runs_too() -> None:
+    engine = FakeEngine(run_s=1)
+    async with batching(engine, max_batch_size=2, max_queue_size=16) as batcher:
+        batcher.check_room(16, within_s=0.1)  # nobody knows yet
+        await batcher.submit(0, timeout_s=LONG_S)
+        engine.run_s = 3
+        await batcher.submit(1, timeout_s=LONG_S)
+        batcher.check_room(10, within_s=5)  # five runs, as fast as the fastest
+        with pytest.raises(TooManyPicturesError, match=r"11 pictures of this request alone would take about 6\.0 s"):
+            batcher.check_room(11, within_s=5)
+        batcher.check_room(1, within_s=0.1)
+
+
+@in_virtual_time
 async def test_a_slow_run_keeps_nobody_out_for_ever() -> None:
     engine = FakeEngine(run_s=20)
     async with batching(engine, max_batch_size=1) as batcher:
