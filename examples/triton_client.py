@@ -28,7 +28,8 @@ def main(address: str = "127.0.0.1:8000") -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] in (["-h"], ["--help"]):
-        sys.exit(__doc__)
+        print(__doc__)
+        sys.exit()
     try:
         main(*sys.argv[1:2])
     except (OSError, InferenceServerException) as error:

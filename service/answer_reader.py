@@ -12,10 +12,11 @@ if sys.platform == "linux":
     import fcntl
     import termios
 
-# Of an answer, in each timeout; slower is as good as not at all. Half of what is asked for, since what a client has
-# read becomes known in steps: its system tells when there is room for a segment again, 64 KB long on loopback.
+# Of an answer, in each timeout; slower is as good as not at all. Less than what is said to be enough (128 KB, or a
+# fifteenth), since what a client has read becomes known in steps of its window: one that reads 69 KB may seem to read
+# nothing for 20 s.
 _LEAST_READ_BYTES = 32_768
-_LEAST_READ_DIVISOR = 30  # a 30th of a large answer, so that it is not kept for hours
+_LEAST_READ_DIVISOR = 30  # of a large answer, so that it is not kept for hours
 logger = logging.getLogger(__name__)
 
 
@@ -109,7 +110,9 @@ class AnswerReader:
         self._timer = None
         unread, unsent = self.unread_bytes(), self.unsent_bytes()
         if unread and unsent > unsent_before - self._least_read:
-            self.cut_off_because(f"it read less than {self._least_read} in {self._timeout_s:g} s")
+            self.cut_off_because(
+                f"it read too little of them in {self._timeout_s:g} s (SIGHTLINE_UNREAD_ANSWER_TIMEOUT_S)"
+            )
         elif unread:
             if self._counts:
                 self._unread_answers.count(self, unread)

@@ -5,6 +5,9 @@ from collections.abc import Callable
 from contextvars import copy_context
 
 
+def _nothing() -> None: ...
+
+
 class AnswerTransport:
     """A transport for answers: uvicorn writes a head and a body, and this lets both leave in one call of the system.
 
@@ -41,6 +44,11 @@ class AnswerTransport:
         if self._head is not None:
             head, self._head = self._head, None
             self._transport.write(head)
+
+    def is_gone(self) -> None:
+        """The connection has ended. Lets go of whoever would end it, which holds this: see `InFlight` for why."""
+        self._closed = True
+        self._end = _nothing
 
     def close(self) -> None:
         """Flush and end the connection."""

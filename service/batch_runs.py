@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -14,6 +15,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 _LATEST_RUN = 0.3  # its weight in the moving average of how long runs take
+_LATEST, _REMEMBERED_S = 32, 60.0  # runs whose times are remembered, and how long after the last
 STOPPED = "The service stopped before this was answered."
 logger = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ class BatchRuns(Generic[In, Out]):
     """The batches that were handed to `run` and are not answered yet. For `run` and `clock` see `Batcher`.
 
     `lost` is the error by which `run` said that it will never answer again. `typical_s` is how long runs took lately,
-    an exponential moving average, and `fastest_s` how long the shortest took; 0 before the first has ended.
+    an exponential moving average; 0 before the first has ended.
     """
 
     def __init__(
@@ -47,10 +49,18 @@ class BatchRuns(Generic[In, Out]):
         self._clock = clock
         self._running: dict[asyncio.Future[Sequence[Out | SightlineError]], _Batch[In, Out]] = {}
         self._last_end = 0.0
-        self.typical_s = self.fastest_s = 0.0
+        self.typical_s = 0.0
+        self._latest_s: deque[float] = deque(maxlen=_LATEST)
 
     def __len__(self) -> int:
         return len(self._running)
+
+    @property
+    def fastest_s(self) -> float:
+        """How long the shortest of the latest runs took; 0 when none has ended for a while: it may be faster now."""
+        if not self._latest_s or self._clock() - self._last_end > _REMEMBERED_S:
+            return 0.0
+        return min(self._latest_s)
 
     @property
     def still_running(self) -> int:
@@ -89,7 +99,7 @@ class BatchRuns(Generic[In, Out]):
             return
         run_s = ended_at - started_at
         self.typical_s += (run_s - self.typical_s) * (_LATEST_RUN if self.typical_s else 1)
-        self.fastest_s = min(run_s, self.fastest_s or run_s)
+        self._latest_s.append(run_s)
         self._observer.ran(run_s)
         errors = 0
         for entry, output in zip(batch.entries, outputs, strict=True):

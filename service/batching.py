@@ -131,16 +131,8 @@ class Batcher(Generic[In, Out]):
         """
         self._check_health()
         self._queue.check_room(count)
-        expected_s = self.expected_s(count)
-        batches = math.ceil(count / self.max_batch_size)
-        # While nothing runs, the fastest run that there was: too slow even so is too slow whatever made others slow.
-        alone_s = batches * (self._runs.typical_s if expected_s else self._runs.fastest_s)
-        if count > 1 and alone_s > within_s * (_WAIT_SHARE if expected_s else 1):
-            raise TooManyPicturesError(
-                f"{count} pictures of this request alone would take about {alone_s:.1f} s, and {within_s:.1f} s are"
-                " left for them. Send fewer in one request."
-            )
-        if expected_s > within_s * _WAIT_SHARE:
+        self._check_alone(count, within_s)
+        if (expected_s := self.expected_s(count)) > within_s * _WAIT_SHARE:
             raise OverloadedError(
                 f"Too many pictures are waiting for this model: an answer would take about {expected_s:.1f} s, and"
                 f" {within_s:.1f} s are left for it, which is too close. Try again in a moment."
@@ -214,6 +206,21 @@ class Batcher(Generic[In, Out]):
                 logger.warning("%d waiting items were not answered within the grace time", len(self._queue))
         self._loop_task.cancel()
         await asyncio.wait([self._loop_task])
+
+    def _check_alone(self, count: int, within_s: float) -> None:
+        """Raise where `count` items would take too long whoever else waits, as far as is known."""
+        batches = math.ceil(count / self.max_batch_size)
+        if batches == 1:
+            return  # fewer would take as long
+        if self._runs:
+            alone_s, limit_s = batches * self._runs.typical_s, within_s * _WAIT_SHARE
+        else:  # by the fastest run lately: one slow run, long ago, must not keep anyone out
+            alone_s, limit_s = batches * self._runs.fastest_s, within_s
+        if alone_s > limit_s:
+            raise TooManyPicturesError(
+                f"{count} pictures of this request alone would take about {alone_s:.1f} s, and {within_s:.1f} s are"
+                " left for them. Send fewer in one request."
+            )
 
     def _check_health(self) -> None:
         if not self.healthy:

@@ -90,6 +90,7 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._reader.is_gone()
         self._lingering.is_gone()
+        self._answers.is_gone()
         if self._answered is not None and not self._answered.response_complete:
             # uvicorn tells the request that was sent last, which may still wait for this one's answer.
             self._answered.disconnected = True
@@ -236,6 +237,7 @@ class Connection(HttpToolsProtocol):
         """What is left of the last answer on a connection is flushed, but not for ever."""
         self._answers.flush()
         if self._answers.is_closing():
+            self._reader.watch()  # the client may have closed its side, and left unread what it asked for before
             return
         super().on_response_complete()
         if self._refusal is not None and not self._is_answering():
@@ -244,7 +246,10 @@ class Connection(HttpToolsProtocol):
             self._start_head_timer()
 
     def _linger(self) -> None:
-        """The last answer is written: nothing else is read or begun."""
+        """The last answer is written: nothing else is read or begun, and who reads a body will get no more of it."""
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         self._unset_keepalive_if_required()
         self._head.end()
         self.pipeline.clear()
@@ -252,7 +257,7 @@ class Connection(HttpToolsProtocol):
         self._reader.watch()
 
     def shutdown(self) -> None:
-        """No request is begun after this; what has been answered may still be read."""
+        """Nothing that is sent after this is begun; what has been answered may still be read."""
         if not self._lingering.begun:
             super().shutdown()
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class KeyFile:
-    """The keys in a file, one a line; `#` begins a comment. What changes in the file is seen within a second.
+    """The keys in a file, one a line; `#` begins a comment. What changes in the file is seen by `refresh`.
 
     A file that has become unreadable, or wrong, or empty, is reported in the log and the keys before it stay: an editor
     that writes it anew must not lock everyone out for a moment, nor let anyone in.

@@ -33,9 +33,12 @@ class Lingering:
         if self.begun or self._transport.is_closing():
             return
         self.begun = True
-        self._transport.write_eof()
-        self._transport.resume_reading()
         self._timer = self._loop.call_later(_LINGER_S, self._check)
+        self._transport.resume_reading()
+        try:
+            self._transport.write_eof()
+        except OSError:  # the client is gone; not every event loop keeps that to itself
+            self._transport.abort()
 
     def discard(self, size: int) -> None:
         """So many bytes came."""

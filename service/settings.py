@@ -127,8 +127,8 @@ class Settings(BaseSettings):
         default=20.0,
         gt=0,
         le=_DAY_S,
-        description="Time in which a client must read 64 KB, or a thirtieth, of an answer that is waiting for it, or "
-        "be cut off.",
+        description="Time in which a client must read some of an answer that is waiting for it, or be cut off. 128 KB, "
+        "or a fifteenth of a large one, are enough.",
     )
     request_timeout_s: float = Field(
         default=10.0, gt=0, le=_DAY_S, description="Time to answer once the body has arrived."
