@@ -132,7 +132,11 @@ def test_the_table_of_held_out_sequences(tmp_path: Path) -> None:
     ]
     del lines[-1]["validation"]  # a result from before it was scored
     (tmp_path / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    late = {**lines[0], "row": "SegNet", "value": 0.2, "validation": 0.1}  # run last, and still the first row
+    with (tmp_path / "trials.jsonl").open("a") as trials:
+        trials.write(json.dumps(late) + "\n")
     assert table("streets", tmp_path, tmp_path).splitlines()[2:] == [
+        "| SegNet | 2.50 M | 20.0% | – | – | – | 10.0% |",
         "| ours | 2.50 M | 50.0% | 60.0% | 40.0% | 50.0% | 65.0% |",
         "| half | 2.50 M | – | 30.0% | – | – | – |",
     ]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from training.ablation.rows import PARTS, VALIDATION_SEQUENCE
+from training.ablation.rows import PARTS, ROWS, VALIDATION_SEQUENCE
 from training.ablation.trials import Shortening, read_trials, trial_folder
 from training.errors import TrainingError
 from training.tasks import DIGITS
@@ -25,7 +25,7 @@ def digits_table(out: Path, data: Path) -> str:
     """Markdown: mean ± standard deviation over the seeds of each row, and what its networks score together."""
     truth = DIGITS.load(data, "test").targets.numpy()
     lines = ["| training | parameters | seeds | accuracy, mean ± sd | all seeds together |", "|---|---|---|---|---|"]
-    for name, trials in _by_row(out).items():
+    for name, trials in _by_row("digits", out).items():
         values = np.array([trial["value"] for trial in trials])
         answers = [np.load(_folder(out, trial) / "probabilities.npy") for trial in trials]
         together = float((np.mean(answers, axis=0).argmax(1) == truth).mean())
@@ -46,7 +46,7 @@ def streets_table(out: Path) -> str:
         "| network and training | parameters | " + " | ".join(parts) + " | mean | validation |",
         "|---|---|" + "---|" * (len(parts) + 2),
     ]
-    for name, trials in _by_row(out).items():
+    for name, trials in _by_row("streets", out).items():
         values = {trial["part"]: trial["value"] for trial in trials}
         others = [trial for trial in trials if trial["part"] != VALIDATION_SEQUENCE]
         validation = [trial["validation"] for trial in others if "validation" in trial]  # older results lack it
@@ -57,10 +57,12 @@ def streets_table(out: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _by_row(out: Path) -> dict[str, list[dict[str, Any]]]:
-    rows: dict[str, list[dict[str, Any]]] = {}
+def _by_row(ablation: str, out: Path) -> dict[str, list[dict[str, Any]]]:
+    """Each row's trials, in the order of `ROWS`, in whatever order they were run; rows of earlier code come last."""
+    rows: dict[str, list[dict[str, Any]]] = {row.name: [] for row in ROWS[ablation]()}
     for trial in read_trials(out):
         rows.setdefault(trial["row"], []).append(trial)
+    rows = {name: trials for name, trials in rows.items() if trials}
     for name, trials in rows.items():
         if len({(Shortening.of(trial), trial["recipe"]) for trial in trials}) > 1:
             raise TrainingError(
