@@ -459,6 +459,15 @@ async def test_who_waits_for_a_body_that_is_no_http_is_told_at_once() -> None:
     assert not transport.is_closing()
 
 
+@pytest.mark.parametrize("last", ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"])
+async def test_who_sends_no_more_is_not_lingered_for(last: str) -> None:
+    protocol, transport = connected()
+    protocol.data_received(last.encode())
+    await asyncio.sleep(0)
+    assert transport.is_closing()
+    assert not transport.ended
+
+
 async def test_an_ended_connection_is_freed_at_once() -> None:
     """With its last body, which nothing counts; the garbage collector seldom comes."""
     protocol, transport = connected()
