@@ -46,7 +46,7 @@ class AnswerTransport:
             self._transport.write(head)
 
     def is_gone(self) -> None:
-        """The connection has ended. Lets go of whoever would end it, which holds this: see `InFlight` for why."""
+        """The connection has ended. Lets go of `end`, whose owner holds this: both would wait for the collector."""
         self._closed = True
         self._end = _nothing
 

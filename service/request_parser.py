@@ -6,7 +6,7 @@ import httptools
 
 
 class HeadCallbacks(Protocol):
-    """What the parser calls, as httptools says, and what it has told of the present request's head."""
+    """Has the callbacks that httptools looks for, and keeps what they were told of the present request's head."""
 
     url: bytes
     headers: list[tuple[bytes, bytes]]

@@ -101,9 +101,9 @@ def edge(
         server = example.replace("listen 8443 ssl", f"listen 127.0.0.1:{tls[0]} ssl")
         (settings / "tls" / "server.conf").write_text(server, encoding="utf-8")
     assert NGINX is not None
-    with (folder / "errors").open("w") as errors:
+    with (folder / "errors").open("w") as errors, (folder / "requests").open("w") as requests:
         command = [NGINX, "-p", str(folder), "-c", str(settings / "nginx.conf")]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors) as process:
+        with subprocess.Popen(command, stdout=requests, stderr=errors) as process:
             try:
                 _wait_for(port)
                 yield port
@@ -164,6 +164,19 @@ def test_requests_are_spread_and_told_where_they_came_from(port: int, replicas: 
     assert headers["Host"] == f"127.0.0.1:{port}"
     ids = {each["headers"]["X-Request-ID"] for replica in replicas for each in replica.asked}
     assert len(ids) == 21
+
+
+def test_the_log_says_what_was_asked_for(tmp_path: Path, replicas: tuple[Replica, Replica]) -> None:
+    """What nginx refuses by itself is answered by a page of its own, at another path."""
+    with (
+        edge(tmp_path, [replicas[0].server_port]) as port,
+        socket.create_connection(("127.0.0.1", port), 5) as connection,
+    ):
+        connection.sendall(b"POST /classify?top_k=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 99000000\r\n\r\n")
+        assert _status(connection.recv(65536)) == 413
+    (line,) = (tmp_path / "requests").read_text(encoding="utf-8").splitlines()
+    entry = json.loads(line)
+    assert (entry["method"], entry["path"], entry["status"]) == ("POST", "/classify", 413)
 
 
 def test_a_dead_or_full_replica_is_passed_over(tmp_path: Path, replicas: tuple[Replica, Replica]) -> None:

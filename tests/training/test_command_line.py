@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,16 @@ def _run(*arguments: object) -> tuple[int, str]:
         assert isinstance(result.exception, TrainingError), result.exception
         return 1, str(result.exception)
     return result.exit_code, result.output
+
+
+def test_a_data_set_is_fetched_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[Path] = []
+    monkeypatch.setattr(command_line, "TASKS", {"digits": replace(SHORT, download=fetched.append)})
+    code, output = _run("download", "digits", "--data", tmp_path)
+    assert (code, fetched) == (0, [tmp_path]), output
+    assert f"MNIST is in {tmp_path}" in output.replace("\n", "")
+    code, output = _run("download", "letters", "--data", tmp_path)
+    assert (code, output) == (1, "there is nothing to train called 'letters'; there are digits")
 
 
 def test_train_export_evaluate_from_the_command_line(

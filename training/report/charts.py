@@ -30,7 +30,8 @@ def learning_curves(log: TrainingLog, name: str) -> Figure:
     """Loss over all epochs, and below it the metric on validation, the best of it marked."""
     figure = new_figure(8, 6)
     above, below = figure.subplots(2, 1, sharex=True)
-    figure.suptitle(f"{name}: {len(log.epochs)} epoch{'s'[: len(log.epochs) != 1]} in {_duration(log.hours)}")
+    epochs = "1 epoch" if len(log.epochs) == 1 else f"{len(log.epochs)} epochs"
+    figure.suptitle(f"{name}: {epochs} in {_duration(log.hours)}")
     above.plot(log.epochs, log.losses, color=WRONG, marker="o" if len(log.epochs) < 30 else None, markersize=3)
     above.set_ylabel("training loss, mean of the epoch")
     above.set_ylim(bottom=0)

@@ -28,9 +28,9 @@ PICTURES = ("learning-curves", "confusion-matrix", "misclassified", "reliability
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2em auto; padding: 0 1em }
 img { max-width: 100%; display: block; margin: 1em 0 }
-table { border-collapse: collapse; margin: 1em 0 } th, td { padding: .15em 1em .15em 0; text-align: right }
+table { border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto }
+th, td { padding: .15em 1em .15em 0; text-align: right }
 th:first-child, td:first-child { text-align: left } th { border-bottom: 1px solid #bbb }
-table { display: block; overflow-x: auto }
 """
 
 
