@@ -216,7 +216,7 @@ def seeds(
 def ablate(  # noqa: PLR0917 -- the same
     name: Annotated[str, typer.Argument(help="digits or streets.")],
     data: Data,
-    row: Annotated[list[str] | None, typer.Option(help="The beginning of a row's name; may be given again.")] = None,
+    row: Annotated[list[str] | None, typer.Option(help="A row's name, or its beginning; may be given again.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of each recipe's.")] = None,
     pictures: Annotated[int | None, typer.Option(min=1, help="Train on the first so many alone.")] = None,
     half_size: Annotated[

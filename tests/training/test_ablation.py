@@ -115,6 +115,26 @@ def test_trials_are_run_once_and_tabled(mnist: Path, tmp_path: Path, monkeypatch
         table("digits", out, mnist)
 
 
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    [
+        ([], ["deep", "net", "net-wide"]),
+        (["net"], ["net"]),
+        (["net-"], ["net-wide"]),
+        (["ne"], ["net", "net-wide"]),
+        (["net-w", "deep"], ["deep", "net-wide"]),
+    ],
+)
+def test_a_rows_whole_name_is_that_row_alone(
+    only: list[str], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("deep", "net", "net-wide")
+    monkeypatch.setitem(rows.ROWS, "digits", lambda: [Row(name, CHAPTER) for name in names])
+    monkeypatch.setattr(trials, "run_trial", lambda row, *_, **__: ({"row": row.name, "part": "0"}, None))
+    run("digits", tmp_path, tmp_path, CPU, only=only, parts=["0"], shortening=Shortening(1))
+    assert [line["row"] for line in read_trials(tmp_path)] == expected
+
+
 def test_the_table_of_held_out_sequences(tmp_path: Path) -> None:
     assert PARTS["streets"] == ("0001TP", "0006R0", "0016E5")
     results = [("ours", "0001TP", 0.5), ("ours", "0006R0", 0.6), ("ours", "0016E5", 0.4), ("half", "0006R0", 0.3)]
@@ -163,7 +183,7 @@ def test_unknown_names_are_explained(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no ablation of 'cats'; there are digits, streets"):
         run("cats", tmp_path, tmp_path, CPU)
     with pytest.raises(TrainingError, match=r"no row of digits begins with 'SGDD'; there are: the chapter's training;"):
-        run("digits", tmp_path, tmp_path, CPU, only=["SGDD"])
+        run("digits", tmp_path, tmp_path, CPU, only=["no dropout", "SGDD"])
     with pytest.raises(TrainingError, match="digits has no 7; there are 0, 1, 2, 3, 4"):
         run("digits", tmp_path, tmp_path, CPU, parts=["7", "1"])
 

@@ -63,7 +63,7 @@ def run(
         data: the folder of the data sets.
         out: where `trials.jsonl` and the trainings go.
         device: where to train.
-        only: names of rows, or beginnings of them; all when empty.
+        only: names of rows, or beginnings of them (a whole name is that row alone); all when empty.
         parts: seeds of `digits`, held-out sequences of `streets`; all when empty.
         shortening: of every trial.
 
@@ -72,12 +72,7 @@ def run(
     """
     if name not in ROWS:
         raise TrainingError(f"there is no ablation of {name!r}; there are {', '.join(ROWS)}")
-    rows = [row for row in ROWS[name]() if not only or row.name.startswith(tuple(only))]
-    if not rows:
-        raise TrainingError(
-            f"no row of {name} begins with {' or '.join(map(repr, only))}; there are: "
-            + "; ".join(row.name for row in ROWS[name]())
-        )
+    rows = _chosen(name, only)
     if unknown := set(parts) - set(PARTS[name]):
         raise TrainingError(f"{name} has no {', '.join(sorted(unknown))}; there are {', '.join(PARTS[name])}")
     done = {(line["row"], line["part"], Shortening.of(line), line.get("recipe")) for line in read_trials(out)}
@@ -92,6 +87,18 @@ def run(
                 np.save(folder / "probabilities.npy", probabilities)
             with (out / "trials.jsonl").open("a", encoding="utf-8") as trials:
                 trials.write(json.dumps(line) + "\n")
+
+
+def _chosen(name: str, only: Sequence[str]) -> list[Row]:
+    rows = ROWS[name]()
+    chosen: set[str] = set()
+    for wanted in only:
+        names = {row.name for row in rows}
+        found = {wanted} & names or {each for each in names if each.startswith(wanted)}
+        if not found:
+            raise TrainingError(f"no row of {name} begins with {wanted!r}; there are: {'; '.join(r.name for r in rows)}")
+        chosen |= found
+    return [row for row in rows if not only or row.name in chosen]
 
 
 def read_trials(out: Path) -> list[dict[str, Any]]:
