@@ -130,6 +130,23 @@ def noisy(digit: Digit, random: Random) -> Image.Image:
     return _picture(_with_noise(_sheet(digit, random), random, random.uniform(15, 40)))
 
 
+def tight(digit: Digit, random: Random) -> Image.Image:
+    """Cut at the digit's ink or up to 5% of its height beside it, dark on light or the reverse; half out of focus."""
+    coverage = _cut(enlarged(digit, int(random.integers(60, 600))), random.uniform(0, 0.05))
+    picture = _picture(_written(coverage, *_either_way(coverage, random)))
+    radius = random.uniform(0.01, 0.04) * picture.height * int(random.integers(2))
+    return picture.filter(ImageFilter.GaussianBlur(radius))
+
+
+def few_pixels(digit: Digit, random: Random) -> Image.Image:
+    """A digit 10 to 24 pixels high or wide, up to 15% of that beside it, dark on light or light on dark."""
+    coverage = _cut(enlarged(digit, 400), random.uniform(0, 0.15))
+    picture = _picture(_written(coverage, *_either_way(coverage, random)))
+    scale = int(random.integers(10, 25)) / max(picture.size)
+    width, height = (max(3, round(side * scale)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BOX)
+
+
 def together(digit: Digit, random: Random) -> Image.Image:
     """A poor photograph: turned, off-centre, blue or black ink, lines in half, uneven light, blur, noise, JPEG 50."""
     size = random.uniform(0.2, 0.5)
@@ -165,8 +182,25 @@ KINDS: Mapping[str, Kind] = {
     "jpeg 30": Kind(jpeg, "JPEG", {"quality": 30}),
     "blur": Kind(blurred, "JPEG", _PHOTO),
     "noise": Kind(noisy, "JPEG", _PHOTO),
+    "cut tightly": Kind(tight),
+    "few pixels": Kind(few_pixels),
     ALL_AT_ONCE: Kind(together, "JPEG", {"quality": 50}),
 }
+
+
+def _cut(coverage: Coverage, margin: float) -> Coverage:
+    """The coverage within the ink's box and a margin, of its longer side, around it."""
+    rows, columns = np.nonzero(coverage > 0.3)
+    beside = round(margin * max(np.ptp(rows), np.ptp(columns)))
+    top, left = max(0, rows.min() - beside), max(0, columns.min() - beside)
+    return coverage[top : rows.max() + 1 + beside, left : columns.max() + 1 + beside]
+
+
+def _either_way(coverage: Coverage, random: Random) -> tuple[Color, Samples]:
+    """Dark grey ink on nearly white paper, or the other way round."""
+    dark, light = random.uniform(10, 80), random.uniform(200, 250)
+    ink, paper = (dark, light) if random.integers(2) else (light, dark)
+    return (ink,) * 3, np.full((*coverage.shape, 3), paper, np.float32)
 
 
 def _sheet(

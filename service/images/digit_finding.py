@@ -17,9 +17,8 @@ from service.images.digit_rendering import BOX, FINE, is_mnist_form, render
 from service.images.filtering import FloatMap, box_of
 from service.images.ink import Direction, evenly_lit, ink_axis
 from service.images.ink_marks import Marks, find_marks
+from service.images.paper_margin import Box, with_margin
 from service.images.paper_sheet import sheet_inside
-
-Box = tuple[int, int, int, int]
 
 _COARSE_LEAST, _COARSE_MOST = 128, 320  # longest side in pixels at which a digit is searched
 _WIDEST = (0.25, 0.07, 0.02)  # of that side: how wide strokes are taken to be before they are measured
@@ -27,6 +26,7 @@ _SMALL = 0.3  # of that side: a digit that is smaller is searched anew from clos
 _BEYOND_DOUBT = 0.01  # doubt below which nothing else is tried at all: the wrong way it is above 0.3
 _CLEAN, _HOPELESS = 0.05, 0.9  # doubt below which no narrower strokes are tried, and above which there is no digit
 _HEAD_START = 0.06  # of doubt: narrow strokes are believed only where they are that much clearer than wide ones
+_LESS_DOUBT = 0.02  # by how much doubt has to fall for a picture to be believed with a margin put around it
 _MARGIN = 0.35  # of the digit's longer side, seen around it in the fine look
 _LEEWAY = 0.06  # of the digit's longer side: how far it may reach beyond what the coarse look saw of it
 
@@ -64,20 +64,44 @@ def find_digit(picture: Image.Image) -> tuple[npt.NDArray[np.uint8], Box]:
         for candidate in (grey, 255 - grey):
             if is_mnist_form(candidate):
                 return candidate.copy(), box_of(candidate > 0)
-    view, coarse = _approach(opaque)
-    fine_view, fine = _look_closely(opaque, view, coarse)
-    return render(fine.mask), fine_view.in_picture(box_of(fine.mask))
+    found = _look_twice(opaque)
+    if found is None:
+        raise _blank("nothing stands out from its background")
+    marks, box = found
+    return render(marks.mask), box
 
 
-def _approach(picture: Image.Image) -> tuple[_View, Marks]:
-    """Where the digit is, coarsely; where it is small, coming closer."""
+def _look_twice(picture: Image.Image) -> tuple[Marks, Box] | None:
+    """The digit's marks at the scale that it is rendered from, and its box in the picture.
+
+    What is cut tightly around its digit and blurred has little paper to measure strokes by: faint ones are lost and the
+    rest is doubtful. It is looked at anew with paper around it, and that is believed where it is less doubtful.
+    """
+    approached = _approach(picture)
+    if approached is None:
+        return None
+    view, coarse = approached
+    closer, fine = _look_closely(picture, view, coarse)
+    box = closer.in_picture(box_of(fine.mask))
+    margined = with_margin(picture, coarse.direction) if fine.doubt >= _CLEAN else None
+    approached = None if margined is None else _approach(margined.picture)
+    if margined is None or approached is None:
+        return fine, box
+    closer, with_paper = _look_closely(margined.picture, *approached)
+    if with_paper.doubt > fine.doubt - _LESS_DOUBT:
+        return fine, box
+    return with_paper, margined.in_original(closer.in_picture(box_of(with_paper.mask)))
+
+
+def _approach(picture: Image.Image) -> tuple[_View, Marks] | None:
+    """Where the digit is, coarsely; where it is small, coming closer. None: nothing stands out from its background."""
     box = (0, 0, picture.width, picture.height)
     while True:
         longest = max(box[2] - box[0], box[3] - box[1])
         view = _view(picture, box, min(max(longest, _COARSE_LEAST), _COARSE_MOST) / longest)
         marks = _search(evenly_lit(view.samples))
         if marks is None or marks.doubt > _HOPELESS:
-            raise _blank("nothing stands out from its background")
+            return None
         left, top, right, bottom = found = box_of(marks.mask)
         nearer = _with_margin(view.in_picture(found), 1.0, picture.size)
         small = max(right - left, bottom - top) < _SMALL * max(marks.mask.shape)

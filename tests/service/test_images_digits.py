@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from service.errors import UnreadablePictureError
 from service.images import PictureLimits, Prepared, decode, prepare
 from service.images.digit_rendering import is_mnist_form
+from service.images.paper_margin import with_margin
 from service.manifest import ModelInput
 from tests.service.pictures import DIGITS, Color, encoded, ideal, likeness, overlap, strokes_mask, written
 
@@ -172,6 +173,52 @@ def test_cut_tightly(*, inverted: bool) -> None:
         ink, ground = (WHITE, BLACK) if inverted else (BLACK, WHITE)
         picture, box = written(mask, ink, Image.new("RGB", mask.size, ground))
         assert likeness(grey(look(picture.crop(box))), ideal(mask)) > 0.75, digit
+
+
+@pytest.mark.parametrize("longest", [10, 40, 160, 1500])
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("digit", sorted(set(DIGITS) - {"1"}))  # of a bare 1 nothing but ink would be left
+def test_cut_tightly_and_out_of_focus(digit: str, longest: int, *, inverted: bool) -> None:
+    mask = strokes_mask(digit, 400, 0.1)
+    ink, ground = (WHITE, BLACK) if inverted else (BLACK, WHITE)
+    picture, box = written(mask, ink, Image.new("RGB", mask.size, ground))
+    few = at_longest(picture.crop(box), 10, Image.Resampling.BOX)
+    prepared = look(at_longest(few, longest, Image.Resampling.BICUBIC))
+    assert overlap(prepared.region, (0, 0, prepared.width, prepared.height)) > 0.8
+    assert likeness(grey(prepared), ideal(mask)) > 0.6
+
+
+def at_longest(picture: Image.Image, longest: int, resample: Image.Resampling) -> Image.Image:
+    scale = longest / max(picture.size)
+    return picture.resize((round(picture.width * scale), round(picture.height * scale)), resample)
+
+
+@pytest.mark.parametrize(("draw", "even"), [(plain(WHITE), True), (noisy, True), (lit, False), (shadowed, False)])
+def test_a_margin_goes_on_in_the_papers_colour(draw: Paper, *, even: bool) -> None:
+    picture, box = written(strokes_mask("4", 300, 0.09), BLACK, draw(300, 300))
+    cut = picture.crop(box)
+    margined = with_margin(cut, np.full(3, -(3**-0.5), np.float32))
+    assert (margined is not None) == even
+    if margined is not None:
+        inner = (margined.margin, margined.margin, margined.margin + cut.width, margined.margin + cut.height)
+        assert np.array_equal(np.asarray(margined.picture.crop(inner)), np.asarray(cut))
+        paper = np.median(np.asarray(picture), (0, 1))
+        assert margined.picture.getpixel((0, 0)) == pytest.approx(tuple(paper), abs=40 if draw is noisy else 2)
+        assert margined.in_original((0, 0, *margined.picture.size)) == (0, 0, *cut.size)
+        assert margined.in_original(inner) == (0, 0, *cut.size)
+        assert margined.in_original((inner[0] + 5, inner[1] + 7, inner[0] + 9, inner[1] + 8)) == (5, 7, 9, 8)
+
+
+def test_a_large_pictures_margin_is_put_around_less_of_it() -> None:
+    cut = Image.new("RGB", (2000, 1000), WHITE)
+    ImageDraw.Draw(cut).rectangle([400, 0, 800, 1000], fill=BLACK)
+    margined = with_margin(cut, np.full(3, -(3**-0.5), np.float32))
+    assert margined is not None
+    assert max(margined.picture.size) < 1100
+    margin = margined.margin
+    left, top, right, bottom = margined.in_original((margin + 128, margin, margin + 256, 10**4))
+    assert (left, right) == (400, 800)
+    assert (top, bottom) == (0, 1000)
 
 
 def clear(digit: str, color: Color, hidden: Color) -> tuple[Image.Image, Image.Image]:

@@ -96,7 +96,8 @@ def _chosen(name: str, only: Sequence[str]) -> list[Row]:
         names = {row.name for row in rows}
         found = {wanted} & names or {each for each in names if each.startswith(wanted)}
         if not found:
-            raise TrainingError(f"no row of {name} begins with {wanted!r}; there are: {'; '.join(r.name for r in rows)}")
+            there = "; ".join(row.name for row in rows)
+            raise TrainingError(f"no row of {name} begins with {wanted!r}; there are: {there}")
         chosen |= found
     return [row for row in rows if not only or row.name in chosen]
 
