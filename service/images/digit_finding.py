@@ -1,7 +1,8 @@
 """Find the one digit in a picture and bring it to MNIST's form.
 
 Coarsely at first, to learn where the digit is, what colour its ink has and how wide its strokes are, coming closer
-while it is small; then finely around it, from the picture's own pixels.
+while it is small; then finely around it, from the picture's own pixels. Where that leaves doubt, once more with paper
+around the picture.
 """
 
 from dataclasses import dataclass, replace
@@ -14,10 +15,10 @@ from service.errors import UnreadablePictureError
 from service.images.components import BoolMap, dilated
 from service.images.compositing import on_contrast
 from service.images.digit_rendering import BOX, FINE, is_mnist_form, render
-from service.images.filtering import FloatMap, box_of
+from service.images.filtering import Box, FloatMap, box_of
 from service.images.ink import Direction, evenly_lit, ink_axis
 from service.images.ink_marks import Marks, find_marks
-from service.images.paper_margin import Box, with_margin
+from service.images.paper_margin import with_paper_around
 from service.images.paper_sheet import sheet_inside
 
 _COARSE_LEAST, _COARSE_MOST = 128, 320  # longest side in pixels at which a digit is searched
@@ -64,33 +65,34 @@ def find_digit(picture: Image.Image) -> tuple[npt.NDArray[np.uint8], Box]:
         for candidate in (grey, 255 - grey):
             if is_mnist_form(candidate):
                 return candidate.copy(), box_of(candidate > 0)
-    found = _look_twice(opaque)
+    found = _look(opaque)
     if found is None:
         raise _blank("nothing stands out from its background")
     marks, box = found
+    if marks.doubt >= _CLEAN:
+        marks, box = _look_again(opaque, marks, box)
     return render(marks.mask), box
 
 
-def _look_twice(picture: Image.Image) -> tuple[Marks, Box] | None:
-    """The digit's marks at the scale that it is rendered from, and its box in the picture.
-
-    What is cut tightly around its digit and blurred has little paper to measure strokes by: faint ones are lost and the
-    rest is doubtful. It is looked at anew with paper around it, and that is believed where it is less doubtful.
-    """
+def _look(picture: Image.Image) -> tuple[Marks, Box] | None:
+    """The digit's marks at the scale that it is rendered from, and its box in the picture; None: nothing stands out."""
     approached = _approach(picture)
     if approached is None:
         return None
-    view, coarse = approached
-    closer, fine = _look_closely(picture, view, coarse)
-    box = closer.in_picture(box_of(fine.mask))
-    margined = with_margin(picture, coarse.direction) if fine.doubt >= _CLEAN else None
-    approached = None if margined is None else _approach(margined.picture)
-    if margined is None or approached is None:
-        return fine, box
-    closer, with_paper = _look_closely(margined.picture, *approached)
-    if with_paper.doubt > fine.doubt - _LESS_DOUBT:
-        return fine, box
-    return with_paper, margined.in_original(closer.in_picture(box_of(with_paper.mask)))
+    view, marks = _look_closely(picture, *approached)
+    return marks, view.in_picture(box_of(marks.mask))
+
+
+def _look_again(picture: Image.Image, marks: Marks, box: Box) -> tuple[Marks, Box]:
+    """The marks and their box as they are found with paper around the picture, where these are less doubtful.
+
+    What is cut tightly around its digit and blurred has little paper to measure strokes by: faint ones are lost.
+    """
+    margined = with_paper_around(picture, marks.direction)
+    again = None if margined is None else _look(margined.picture)
+    if margined is None or again is None or again[0].doubt > marks.doubt - _LESS_DOUBT:
+        return marks, box
+    return again[0], margined.in_original(again[1])
 
 
 def _approach(picture: Image.Image) -> tuple[_View, Marks] | None:

@@ -5,7 +5,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from service.images.components import BoolMap, distance_inside, distance_to
-from service.images.filtering import FloatMap, resized, trimmed
+from service.images.filtering import Box, FloatMap, resized, trimmed
 
 SIDE, BOX = 28, 20
 """MNIST's field and the box within it that a digit is scaled to fit, in pixels."""
@@ -27,7 +27,7 @@ def is_mnist_form(grey: npt.NDArray[np.uint8]) -> bool:
     return mnist_box(grey) is not None
 
 
-def mnist_box(grey: npt.NDArray[np.uint8]) -> tuple[int, int, int, int] | None:
+def mnist_box(grey: npt.NDArray[np.uint8]) -> Box | None:
     """Where (left, top, right, bottom) the ink is in a 28×28 picture of `is_mnist_form`; None for any other.
 
     Small pictures are most of what a busy service sees, and a call of NumPy costs more than what it does to 784 pixels.

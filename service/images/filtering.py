@@ -6,6 +6,9 @@ from PIL import Image
 
 FloatMap = npt.NDArray[np.float32]
 
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels, the last two exclusive."""
+
 
 def resized(values: FloatMap, height: int, width: int, resample: Image.Resampling) -> FloatMap:
     """`values` (height×width, or ×channels) at another size; Pillow's filters are antialiased when they reduce."""
@@ -64,7 +67,7 @@ def trimmed(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return mask[top:bottom, left:right]
 
 
-def box_of(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
+def box_of(mask: npt.NDArray[np.bool_]) -> Box:
     """The bounding box (left, top, right, bottom) of what is set in `mask`, of which something must be."""
     rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

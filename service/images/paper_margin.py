@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from service.images.filtering import Box
 from service.images.ink import Direction
-
-Box = tuple[int, int, int, int]
 
 _LIKELY = 0.25  # of the border's pixels: those that are least like ink are paper
 _UNEVEN = 0.3  # of the contrast between ink and paper: by how much the paper of the four sides may differ
@@ -26,7 +25,7 @@ class Margined:
     original_size: tuple[int, int]
 
     def in_original(self, box: Box) -> Box:
-        """A box (left, top, right, bottom) of `picture` in pixels of the original, rounded outwards and within it."""
+        """A box of `picture` in pixels of the original, rounded outwards and within it."""
         width, height = self.original_size
         left, top, right, bottom = ((at - self.margin) * self.scale for at in box)
         left, top = min(max(int(left), 0), width - 1), min(max(int(top), 0), height - 1)
@@ -34,7 +33,7 @@ class Margined:
         return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
-def with_margin(picture: Image.Image, ink: Direction) -> Margined | None:
+def with_paper_around(picture: Image.Image, ink: Direction) -> Margined | None:
     """The picture (RGB) with a margin in the colour of its paper; None where that is not the same on all four sides.
 
     `ink` is the way in RGB from paper to ink. A shadow across the paper would end in an edge at the margin, which looks

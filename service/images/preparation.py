@@ -11,6 +11,7 @@ from PIL import Image
 
 from service.images.compositing import on_white
 from service.images.digit_finding import find_digit
+from service.images.filtering import Box
 from service.manifest import ModelInput
 
 _PADDING = (128, 128, 128)  # beside a letterboxed picture: mid-grey is the least like an edge of anything
@@ -27,7 +28,7 @@ class Prepared:
     pixels: npt.NDArray[np.uint8]
     width: int
     height: int
-    region: tuple[int, int, int, int]
+    region: Box
 
 
 def prepare(picture: Image.Image, model_input: ModelInput, preparation: str) -> Prepared:
@@ -82,7 +83,7 @@ def _resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     return picture if picture.size == size else picture.resize(size, Image.Resampling.BILINEAR)
 
 
-def _letterbox(width: int, height: int, into_width: int, into_height: int) -> tuple[int, int, int, int]:
+def _letterbox(width: int, height: int, into_width: int, into_height: int) -> Box:
     """Where (left, top, right, bottom) a picture lies, centred, when it is scaled to fit into the given size."""
     scale = min(into_width / width, into_height / height)
     inner_width = min(into_width, max(1, round(width * scale)))

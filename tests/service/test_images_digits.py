@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from service.errors import UnreadablePictureError
 from service.images import PictureLimits, Prepared, decode, prepare
 from service.images.digit_rendering import is_mnist_form
-from service.images.paper_margin import with_margin
+from service.images.paper_margin import with_paper_around
 from service.manifest import ModelInput
 from tests.service.pictures import DIGITS, Color, encoded, ideal, likeness, overlap, strokes_mask, written
 
@@ -197,7 +197,7 @@ def at_longest(picture: Image.Image, longest: int, resample: Image.Resampling) -
 def test_a_margin_goes_on_in_the_papers_colour(draw: Paper, *, even: bool) -> None:
     picture, box = written(strokes_mask("4", 300, 0.09), BLACK, draw(300, 300))
     cut = picture.crop(box)
-    margined = with_margin(cut, np.full(3, -(3**-0.5), np.float32))
+    margined = with_paper_around(cut, np.full(3, -(3**-0.5), np.float32))
     assert (margined is not None) == even
     if margined is not None:
         inner = (margined.margin, margined.margin, margined.margin + cut.width, margined.margin + cut.height)
@@ -212,7 +212,7 @@ def test_a_margin_goes_on_in_the_papers_colour(draw: Paper, *, even: bool) -> No
 def test_a_large_pictures_margin_is_put_around_less_of_it() -> None:
     cut = Image.new("RGB", (2000, 1000), WHITE)
     ImageDraw.Draw(cut).rectangle([400, 0, 800, 1000], fill=BLACK)
-    margined = with_margin(cut, np.full(3, -(3**-0.5), np.float32))
+    margined = with_paper_around(cut, np.full(3, -(3**-0.5), np.float32))
     assert margined is not None
     assert max(margined.picture.size) < 1100
     margin = margined.margin

@@ -91,13 +91,12 @@ def run(
 
 def _chosen(name: str, only: Sequence[str]) -> list[Row]:
     rows = ROWS[name]()
+    names = [row.name for row in rows]
     chosen: set[str] = set()
     for wanted in only:
-        names = {row.name for row in rows}
-        found = {wanted} & names or {each for each in names if each.startswith(wanted)}
+        found = {wanted} if wanted in names else {each for each in names if each.startswith(wanted)}
         if not found:
-            there = "; ".join(row.name for row in rows)
-            raise TrainingError(f"no row of {name} begins with {wanted!r}; there are: {there}")
+            raise TrainingError(f"no row of {name} begins with {wanted!r}; there are: {'; '.join(names)}")
         chosen |= found
     return [row for row in rows if not only or row.name in chosen]
 
