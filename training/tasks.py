@@ -196,6 +196,7 @@ DIGITS_5X5 = replace(
                     blur=0,
                     noise=0,
                     ink=0,
+                    few_pixels=0,
                     added_strokes=0,
                 ),
             ),

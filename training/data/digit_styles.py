@@ -9,7 +9,8 @@ import math
 import torch
 from torch import Tensor
 
-_UPSTROKE_PX, _UPSTROKE_DEGREES = (5.0, 10.0), (30.0, 65.0)  # its length, and how far below the level it points
+# An upstroke's length, and how far below the level it points. A long one that is nearly level is a seven's bar.
+_UPSTROKE_PX, _SHORT_UPSTROKE_DEGREES, _LONG_UPSTROKE_DEGREES = (5.0, 14.0), (30.0, 65.0), (42.0, 70.0)
 _FOOT_PX, _BAR_PX = (3.0, 6.0), (2.5, 5.0)  # half of the length of a foot, and of a seven's bar
 _HALF_WIDTH_PX = (0.7, 1.6)
 
@@ -46,7 +47,8 @@ def _upstroke(inked: Tensor, amount: Tensor, sideways: Tensor) -> tuple[Tensor, 
     """From the top of the ink down to the left."""
     top = _rows(inked)[0]
     start = torch.stack([top, _column(inked, top)], 1)
-    angle = _between(_UPSTROKE_DEGREES, sideways) * (math.pi / 180)
+    degrees = _between(_SHORT_UPSTROKE_DEGREES, sideways), _between(_LONG_UPSTROKE_DEGREES, sideways)
+    angle = torch.lerp(*degrees, amount) * (math.pi / 180)
     along = torch.stack([angle.sin(), -angle.cos()], 1)
     return start, start + _between(_UPSTROKE_PX, amount)[:, None] * along
 
