@@ -5,7 +5,9 @@ a SECTION is what `benchmarks.soak` or `tests.reliability.fuzzing` reports in Ma
 not made this time stays in the report as it was.
 """
 
+import argparse
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -52,11 +54,18 @@ def sections(text: str) -> dict[str, str]:
     return {section.partition("\n")[0]: f"## {section.strip()}\n" for section in found}
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write `reliability.md` beside this file."""
-    rows = [orjson.loads(line) for line in Path(arguments[0]).read_bytes().splitlines()]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=__doc__.partition(": ")[2])
+    parser.add_argument("rows", type=Path, metavar="ROWS", help="JSON lines as tests/reliability/witness.py writes them")
+    parser.add_argument("sections", type=Path, nargs="*", metavar="SECTION", help="Markdown; none when missing")
+    options = parser.parse_args(arguments)
+    try:
+        rows = [orjson.loads(line) for line in options.rows.read_bytes().splitlines()]
+    except (OSError, orjson.JSONDecodeError) as error:
+        parser.error(f"{options.rows}: {error}; scripts/reliability makes one")
     kept = sections(REPORT.read_text(encoding="utf-8")) if REPORT.exists() else {}
-    for path in map(Path, arguments[1:]):
+    for path in options.sections:
         if path.exists():
             kept |= sections(path.read_text(encoding="utf-8"))
     parts = [_HEAD.format(date=f"{datetime.now(UTC):%Y-%m-%d}") + table(rows), *(kept[name] for name in sorted(kept))]
@@ -65,4 +74,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,6 +1,7 @@
 """`python -m service` as its own process, for as long as a benchmark asks it."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -26,7 +27,7 @@ class Running:
 
 @contextmanager
 def running_service(environment: Mapping[str, str], log: TextIO | None = None) -> Iterator[Running]:
-    """A service on the CPU and a port of its own, stopped at the end.
+    """A service on the CPU and a port of its own, stopped at the end, which SIGTERM to this process is, too.
 
     Args:
         environment: all of its environment, but for where it listens and the provider.
@@ -37,9 +38,12 @@ def running_service(environment: Mapping[str, str], log: TextIO | None = None) -
     """
     own = {"SIGHTLINE_PROVIDER": "cpu", "SIGHTLINE_HOST": "127.0.0.1", "SIGHTLINE_PORT": "0"}
     command = [sys.executable, "-m", "service"]
-    with subprocess.Popen(  # noqa: S603 -- our own
-        command, cwd=_ROOT, env={**environment, **own}, stdout=subprocess.PIPE, stderr=log, text=True
-    ) as process:
+    with (
+        _ended_by_sigterm(),
+        subprocess.Popen(  # noqa: S603 -- our own
+            command, cwd=_ROOT, env={**environment, **own}, stdout=subprocess.PIPE, stderr=log, text=True
+        ) as process,
+    ):
         assert process.stdout is not None
         try:
             first = process.stdout.readline()  # printed once the models are warm, or empty when the start failed
@@ -63,6 +67,16 @@ def client_of_service(url: str | None) -> Iterator[httpx.Client]:
         httpx.Client(base_url=service.url, timeout=60) as client,
     ):
         yield client
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM unwinds the stack, which ends what was started; of itself it would end this process alone."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

@@ -24,3 +24,15 @@ def test_sections_stay_until_they_are_made_anew(tmp_path: Path, monkeypatch: pyt
     text = report.read_text()
     assert text.endswith("|\n\n## Fuzzing\n\nnone\n\n## Soak\n\nsecond\n")
     assert text.count("*edge:*") == 1
+
+
+@pytest.mark.parametrize("content", [None, b"{not JSON\n"])
+def test_rows_that_cannot_be_read_are_an_error_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    if content is not None:
+        rows.write_bytes(content)
+    with pytest.raises(SystemExit, match="2"):
+        reliability.main([str(rows)])
+    assert str(rows) in capsys.readouterr().err
