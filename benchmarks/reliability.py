@@ -57,7 +57,7 @@ def sections(text: str) -> dict[str, str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write `reliability.md` beside this file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=__doc__.partition(": ")[2])
-    parser.add_argument("rows", type=Path, metavar="ROWS", help="JSON lines as tests/reliability/witness.py writes them")
+    parser.add_argument("rows", type=Path, metavar="ROWS", help="JSON lines, as tests/reliability/witness.py writes")
     parser.add_argument("sections", type=Path, nargs="*", metavar="SECTION", help="Markdown; none when missing")
     options = parser.parse_args(arguments)
     try:
