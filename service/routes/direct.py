@@ -21,6 +21,7 @@ from service.timings import Timings
 
 _REMEMBERED_QUERIES = 256
 _MOST_PARAMETERS = 100  # reading 12,000 of them holds everyone else up
+_LONGEST_NAME = 40  # of a parameter that is not there, said back
 _LONGEST_REMEMBERED = 200  # bytes: what is longer was not written by a client that means to send it again
 
 
@@ -60,7 +61,16 @@ class DirectRoute(APIRoute):
         assert self._query_model is not None
         if text.count(b"&") >= _MOST_PARAMETERS:
             raise InvalidRequestError(f"There are more than {_MOST_PARAMETERS} parameters in the query.")
-        parameters = dict(parse_qsl(text.decode("latin-1"), keep_blank_values=True))
+        parameters: dict[str, str] = {}
+        known = self._query_model.model_fields
+        for name, value in parse_qsl(text.decode("latin-1"), keep_blank_values=True):
+            # What is misspelt would be answered as if it had not been asked for, and of two one would not count.
+            if name not in known:
+                there = ", ".join(sorted(known))
+                raise InvalidRequestError(f"There is no parameter {name[:_LONGEST_NAME]!r} here. There are: {there}.")
+            if name in parameters:
+                raise InvalidRequestError(f"The parameter {name!r} is given more than once. Give it once.")
+            parameters[name] = value
         try:
             return self._query_model.model_validate(parameters)
         except ValidationError as error:

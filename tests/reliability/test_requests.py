@@ -91,6 +91,8 @@ CASES = [
     Case(PARAMETERS, "top_k=0", request("/classify?top_k=0", PICTURE, "image/png"), 422, "invalid-request"),
     Case(PARAMETERS, "top_k=1e400", request("/classify?top_k=1e400", PICTURE, "image/png"), 422, "invalid-request"),
     Case(PARAMETERS, "top_k of 5,000 digits", request("/classify?top_k=" + "9" * 5000, PICTURE, "image/png"), 422, "invalid-request"),
+    Case(PARAMETERS, "a misspelt one of 50 KB", request("/classify?" + "k" * 50_000, PICTURE, "image/png"), 422, "invalid-request"),
+    Case(PARAMETERS, "top_k=1&top_k=2", request("/classify?top_k=1&top_k=2", PICTURE, "image/png"), 422, "invalid-request"),
     Case(PARAMETERS, "output=gif", request("/segment?output=gif", PICTURE, "image/png"), 422, "invalid-request"),
     Case(PARAMETERS, "output=mask at /classify", request("/classify?output=mask", PICTURE, "image/png"), 422, "invalid-request"),
     Case(PARAMETERS, "unknown model", request("/classify?model=none", PICTURE, "image/png"), 404, "model-not-found"),
