@@ -42,8 +42,13 @@ class Checkpoint:
         """Write to `path`; an interruption leaves what was there before."""
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".part")
-        torch.save({"format": _FORMAT, **vars(self)}, partial)
-        partial.replace(path)
+        try:
+            # Into a file of ours: what torch opens itself fails with "unexpected pos 704 vs 598" where the disk is full.
+            with partial.open("wb") as out:
+                torch.save({"format": _FORMAT, **vars(self)}, out)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
@@ -87,6 +92,11 @@ class Checkpoint:
         """What the training was begun with; None for what was not asked for, or not kept yet."""
         return (self.settings or {}).get(name)
 
+    @property
+    def saw_validation(self) -> bool:
+        """Whether it, or what it began with, was trained on the validation split: then scores on that say nothing."""
+        return bool(self.setting("with-validation") or self.setting("init-with-validation"))
+
     def digest(self) -> str:
         """Tells its weights from others, whatever file they are in."""
         found = hashlib.sha256()
@@ -105,7 +115,8 @@ class Checkpoint:
         begun, wanted = ({name: getattr(each, name) for name in names} for each in (self, asked))
         if self.settings is not None:
             begun, wanted = begun | self.settings, wanted | (asked.settings or {})
-            begun.setdefault("recipe", wanted.get("recipe"))  # not kept at first
+            for name in ("recipe", "init-with-validation"):  # not kept at first
+                begun.setdefault(name, wanted.get(name))
         for name, value in wanted.items():
             if begun.get(name) != value:
                 raise CheckpointError(

@@ -8,6 +8,7 @@ bytes. No code is shared with the service, only the file.
 import copy
 import json
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,9 @@ _FP32_TOLERANCE = 1e-4
 # fp16 keeps 11 bits of mantissa; measured on trained networks the largest difference was below 1e-2 of a probability,
 # and labels differ where two classes are nearly even.
 _FP16_TOLERANCE = 2e-2
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+_LARGEST_SIDE = 8192
 _LABELS_AGREEING = {"fp32": 0.9999, "fp16": 0.995}
 
 
@@ -109,9 +113,10 @@ def export(
         name: of the model, instead of the task's.
 
     Raises:
-        ExportError: when there are fewer pictures, the network has another number of classes than the task, or answers
-            differ at one of the batch sizes 1, 2, 5 and 8.
+        ExportError: when there are fewer pictures, the network has another number of classes than the task, the service
+            would refuse what the manifest says, or answers differ at one of the batch sizes 1, 2, 5 and 8.
     """
+    check_servable(task, name or task.name, version)
     if len(pictures) < max(PARITY_BATCH_SIZES):
         raise ExportError(
             f"there are {len(pictures)} pictures to compare answers to; at least {max(PARITY_BATCH_SIZES)} are needed"
@@ -155,6 +160,27 @@ def manifest(task: Task, precision: Precision, version: str, name: str | None = 
         "classes": [{"id": i, "name": name, "color": color} for i, (name, color) in enumerate(task.classes)],
         "provenance": asdict(Provenance(task.name, task.dataset, "none", task.metric, 0.0, "unknown")),
     }
+
+
+def check_servable(task: Task, name: str, version: str) -> None:
+    """Check what the service asks of a manifest, which it does not start with otherwise (`service/manifest.py`)."""
+    faults = []
+    if not _NAME.fullmatch(name):
+        faults.append(f"the name {name!r}: letters, digits, - and _ are taken, the first a letter or a digit")
+    if not version:
+        faults.append("a version of no characters")
+    if not 2 <= len(task.classes) <= 256:
+        faults.append(f"{len(task.classes)} classes: 2 to 256 are taken")
+    for label, color in task.classes:
+        if not label or not _COLOR.fullmatch(color):
+            faults.append(f"the class {label!r} of colour {color!r}: a name and a colour like #4e79a7 are taken")
+    if max(task.height, task.width) > _LARGEST_SIDE:
+        faults.append(f"a side of {max(task.height, task.width)} pixels: {_LARGEST_SIDE} at most are taken")
+    form = (task.kind, task.height, task.width, task.color)
+    if task.preparation == "mnist-digit" and form != ("classification", 28, 28, "L"):
+        faults.append(f"the preparation mnist-digit: it is for classification of 28×28 L, not {form}")
+    if faults:
+        raise ExportError(f"the service would not serve {'; nor '.join(faults)}")
 
 
 def set_provenance(path: Path, provenance: Provenance) -> None:

@@ -51,9 +51,9 @@ def publish(
             as validation, or answers differ.
     """
     task, model = _together(checkpoints, name)
-    if split == "val" and any(checkpoint.setting("with-validation") for checkpoint in checkpoints):
+    if split == "val" and any(checkpoint.saw_validation for checkpoint in checkpoints):
         raise TrainingError(
-            "the network was trained on the validation split too, so what it scores there says nothing: score it on "
+            "the network, or one that it began with, was trained on the validation split too, so what it scores there says nothing: score it on "
             "--split test, or on --split train, which at least says so in the file"
         )
     scored = task.load(data, split)

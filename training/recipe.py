@@ -5,11 +5,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
@@ -80,13 +80,13 @@ def digest(*values: object) -> str:
     """Tells values from others, in any process: recipes, losses, and what these are made of.
 
     Named functions are told apart by their names, lambdas and functions within functions by their code and what they
-    are made with; modules and other objects by what they hold.
+    are made with; methods of an object by that object; modules, tensors and other objects by what they hold.
     """
     return hashlib.sha256(_described(values).encode()).hexdigest()[:12]
 
 
 def _described(value: object, around: tuple[object, ...] = ()) -> str:
-    """`around` are the functions that hold the value, since one may hold itself."""
+    """`around` are the functions and objects that hold the value, since one may hold itself."""
     if isinstance(value, dict):
         value = list(value.items())
     elif isinstance(value, set | frozenset):
@@ -95,15 +95,21 @@ def _described(value: object, around: tuple[object, ...] = ()) -> str:
         return str([_described(each, around) for each in value])
     if isinstance(value, CodeType):
         return f"{value.co_code.hex()} {value.co_names} {_described(value.co_consts, around)}"
+    if isinstance(value, MethodType):
+        return f"{value.__qualname__} of {_described(value.__self__, around)}"
+    if isinstance(value, Tensor):  # the text of a large one leaves most of it out
+        return f"{value.dtype} {value.tolist()}"
     name = getattr(value, "__qualname__", None)
     if name is not None:
-        if not isinstance(value, FunctionType) or "<" not in name or value in around:
+        if not isinstance(value, FunctionType) or "<" not in name or any(value is each for each in around):
             return str(name)
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         made_of = [value.__code__, cells, value.__defaults__, value.__kwdefaults__]
         return f"{name} {_described(made_of, (*around, value))}"
+    if any(value is each for each in around):
+        return type(value).__qualname__
     held = _held(value)
-    return repr(value) if held is None else f"{type(value).__qualname__} {_described(held, around)}"
+    return repr(value) if held is None else f"{type(value).__qualname__} {_described(held, (*around, value))}"
 
 
 def _held(value: object) -> dict[str, object] | None:
@@ -112,5 +118,8 @@ def _held(value: object) -> dict[str, object] | None:
         return {each.name: getattr(value, each.name) for each in fields(value)}
     if isinstance(value, partial):
         return {"func": value.func, "args": value.args, "keywords": value.keywords}
+    # A module's text names its parts alone. What it is to learn begins at random, and is no part of a recipe.
+    if isinstance(value, nn.Module):
+        return {name: each for name, each in vars(value).items() if name not in {"training", "_parameters"}}
     # Python's own text of an object says where it is in memory, which differs from run to run.
     return vars(value) if type(value).__repr__ is object.__repr__ else None

@@ -61,8 +61,11 @@ def _check_comparable(paths: Sequence[Path], states: Sequence[Checkpoint]) -> No
                 f"{path} is of epoch {state.epoch} of {state.epochs}; seeds are compared at the end: take last.pt of "
                 "trainings that are done"
             )
-        if state.setting("with-validation"):
-            raise TrainingError(f"{path} was trained on the validation split too, which is to say which seed is best")
+        if state.saw_validation:
+            raise TrainingError(
+                f"{path}, or what it began with, was trained on the validation split too, which is to say which seed is "
+                "best"
+            )
     if len({(state.epochs, tuple((state.settings or {}).items())) for state in states}) > 1:
         raise TrainingError(
             "the checkpoints are of different epochs, learning rates or recipes; only the seed may differ"

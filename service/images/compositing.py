@@ -10,6 +10,7 @@ from PIL import Image
 from service.images.filtering import FloatMap, trimmed
 
 _ONE_COLOR = 20.0  # mean distance in RGB levels (0…255) within which all that is visible has one colour
+_ANOTHER_COLOR = 60.0  # distance from that colour at which there is ink on a sheet, however little
 _STRIP_PIXELS = 1 << 20
 _SHEET = 0.8  # share of its bounding box that a cut-out sheet of paper covers, and a digit in two colours does not
 
@@ -26,6 +27,7 @@ def on_contrast(picture: Image.Image) -> Image.Image | None:
     """A picture with ink as RGB, on what the ink stands out from where it is transparent; None: nothing is visible.
 
     Where all that is visible has one colour, the alpha channel itself is the drawing: it is given back, white on black.
+    A sheet of paper has nearly one colour too, where there is little ink on it; there the ink is the drawing.
     """
     if picture.mode != "RGBA":
         return picture if picture.mode == "RGB" else picture.convert("RGB")  # which would copy it
@@ -35,13 +37,20 @@ def on_contrast(picture: Image.Image) -> Image.Image | None:
     if weight < 1:
         return None
     mean = sum(np.einsum("hwc,hw->c", *part) for part in _strips(samples)) / weight
-    spread = sum(float((np.linalg.norm(colors - mean, axis=2) * part).sum()) for colors, part in _strips(samples))
-    if spread / weight < _ONE_COLOR:
-        return picture.getchannel("A").convert("RGB")
+    spread, another = 0.0, False
+    for colors, part in _strips(samples):
+        distance = np.linalg.norm(colors - mean, axis=2)
+        spread += float((distance * part).sum())
+        another = another or bool(((distance > _ANOTHER_COLOR) & (part > 0.5)).any())
     visible = alpha > 127
-    if _fill_of_box(visible) > _SHEET:  # a cut-out sheet with ink on it: the sheet goes on outside
+    sheet = _fill_of_box(visible) > _SHEET
+    if spread / weight < _ONE_COLOR and not (sheet and another):
+        return picture.getchannel("A").convert("RGB")
+    if sheet:  # cut out, with ink on it: it goes on outside
         step = 1 + isqrt(picture.width * picture.height // _STRIP_PIXELS)  # the median of so many is that of all
         looked_at = samples[::step, ::step, :3][visible[::step, ::step]]
+        if not len(looked_at):  # a sheet so narrow that it lies between them
+            looked_at = samples[visible][:, :3]
         ground = tuple(int(c) for c in np.median(looked_at, axis=0))
     else:
         light = mean @ (0.299, 0.587, 0.114) > 127

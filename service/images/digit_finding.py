@@ -170,7 +170,11 @@ def _carried(mask: BoolMap, view: _View, other: _View) -> BoolMap:
     """A mask of one view in another."""
     left, top, right, bottom = ((other.box[i] - view.box[i % 2]) * view.scale for i in range(4))
     height, width = other.samples.shape[:2]
-    grey = Image.fromarray(mask.astype(np.float32))
+    # The other may reach beyond this one, where nothing is marked.
+    before = [max(0, round(-start)) for start in (top, left)]
+    after = [max(0, round(end - length)) for end, length in zip((bottom, right), mask.shape, strict=True)]
+    grey = Image.fromarray(np.pad(mask, list(zip(before, after, strict=True))).astype(np.float32))
+    left, top, right, bottom = left + before[1], top + before[0], right + before[1], bottom + before[0]
     inner = (max(left, 0), max(top, 0), min(right, grey.width), min(bottom, grey.height))
     return np.asarray(grey.resize((width, height), Image.Resampling.BILINEAR, inner)) > 0.2
 

@@ -1,10 +1,12 @@
 """A digit's ink, brought to the form of MNIST's pictures."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.images.components import BoolMap, distance_inside, distance_to
+from service.images.components import BoolMap, dilated, distance_inside, distance_to
 from service.images.filtering import Box, FloatMap, resized, trimmed
 
 SIDE, BOX = 28, 20
@@ -48,7 +50,7 @@ def mnist_box(grey: npt.NDArray[np.uint8]) -> Box | None:
 
 
 def render(mask: BoolMap) -> npt.NDArray[np.uint8]:
-    """A digit's mask (height×width, any size, its longer side well above 20) as uint8 28×28 in MNIST's form.
+    """A digit's mask (height×width, of any size, its longer side well above 20) as uint8 28×28 in MNIST's form.
 
     MNIST was made so from NIST's black-and-white scans: the bounding box scaled to fit 20×20, keeping its proportions,
     the grey levels being the area covered, and the centre of mass put at the centre of the field (LeCun, Cortes,
@@ -98,9 +100,18 @@ def with_usual_strokes(mask: BoolMap) -> BoolMap:
 
 def _scaled_to_box(mask: BoolMap) -> BoolMap:
     cut = trimmed(mask)
+    scaled, scale = _scaled(cut)
+    if scaled.sum() < 0.5 * cut.sum() * scale * scale:  # strokes are narrower than a pixel of what they are reduced to
+        radius = math.ceil(1 / scale)
+        scaled, _ = _scaled(dilated(np.pad(cut, radius), radius))
+    return scaled
+
+
+def _scaled(cut: BoolMap) -> tuple[BoolMap, float]:
+    """The mask at the fine scale, and by how much it was enlarged."""
     scale = BOX * FINE / max(cut.shape)
     height, width = (max(1, round(side * scale)) for side in cut.shape)
-    return resized(cut.astype(np.float32), height, width, Image.Resampling.BILINEAR) > 0.5
+    return resized(cut.astype(np.float32), height, width, Image.Resampling.BILINEAR) > 0.5, scale
 
 
 def _center_of_mass(weights: FloatMap) -> tuple[float, float]:

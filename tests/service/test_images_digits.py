@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from service.errors import UnreadablePictureError
 from service.images import PictureLimits, Prepared, decode, prepare
-from service.images.digit_rendering import is_mnist_form
+from service.images.digit_finding import find_digit
+from service.images.digit_rendering import is_mnist_form, render
 from service.images.paper_margin import with_paper_around
 from service.manifest import ModelInput
 from tests.service.pictures import DIGITS, Color, encoded, ideal, likeness, overlap, strokes_mask, written
@@ -251,6 +252,52 @@ def test_a_sheet_cut_out() -> None:
     ImageDraw.Draw(sheet).rounded_rectangle([4, 4, 196, 196], 20, fill=255)
     picture.putalpha(sheet)
     assert likeness(grey(look(picture)), ideal(mask)) > 0.75
+
+
+@pytest.mark.parametrize("edge", ["round corners", "one pixel"])
+def test_little_ink_on_a_sheet_that_is_nearly_opaque(edge: str) -> None:
+    """As a window's screenshot is: it has nearly one colour, and it is not its shape that is the drawing."""
+    picture = Image.new("RGBA", (600, 500), "white")
+    ImageDraw.Draw(picture).line([(262, 190), (330, 190), (285, 308)], fill="black", width=9)
+    opaque = find_digit(picture.convert("RGB"))
+    alpha = Image.new("L", picture.size, 255)
+    if edge == "one pixel":
+        alpha.putpixel((5, 5), 254)
+    else:
+        alpha = Image.new("L", picture.size)
+        ImageDraw.Draw(alpha).rounded_rectangle([0, 0, 599, 499], 20, fill=255)
+    picture.putalpha(alpha)
+    found = find_digit(picture)
+    assert found[1] == opaque[1]
+    assert np.abs(found[0].astype(int) - opaque[0]).mean() < 3
+
+
+def test_what_is_visible_may_be_one_line() -> None:
+    picture = Image.new("RGBA", (1100, 1100))  # of more than a megapixel not each column is looked at
+    ImageDraw.Draw(picture).line([(501, 0), (501, 549)], fill="red")
+    ImageDraw.Draw(picture).line([(501, 550), (501, 1099)], fill="blue")
+    left, _, right, _ = find_digit(picture)[1]
+    assert left <= 501 < right
+
+
+@pytest.mark.parametrize("level", [241, 243, 244, 245])
+def test_a_thin_faint_digit_that_fills_a_sheet(level: int) -> None:
+    picture = Image.new("L", (320, 320), "white")
+    ImageDraw.Draw(picture).ellipse([60, 0, 259, 319], outline=level)
+    digit, box = find_digit(picture)
+    assert np.abs(np.subtract(box, (60, 0, 260, 320))).max() <= 2
+    assert digit[14, 10:18].max() == 0  # a nought, and not specks of one
+    assert all((digit[row] > 127).sum() >= 2 for row in range(5, 23))
+
+
+@pytest.mark.parametrize("size", [60, 159, 161, 300, 319, 1000])
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_strokes_of_any_width_are_rendered(size: int, width: int) -> None:
+    mask = Image.new("1", (size, size))
+    ImageDraw.Draw(mask).line([(0, 0), (size - 1, 0), (size // 3, size - 1)], fill=1, width=width)
+    digit = render(np.asarray(mask))
+    assert (digit > 127).any(1).sum() >= 19  # of the 20 rows that a digit has
+    assert is_mnist_form(digit)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK", "1", "P"])

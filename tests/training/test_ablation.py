@@ -1,7 +1,6 @@
 """Ablations: what their rows change, and that trials are run once, counted and tabled."""
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,22 +96,32 @@ def test_trials_are_run_once_and_tabled(mnist: Path, tmp_path: Path, monkeypatch
         run("digits", mnist, out, CPU, only=["quick"], shortening=Shortening(2, 40))
     assert read_trials(out) == lines
 
-    # Another recipe under the same name is trained anew, from the beginning, and not averaged with the old one.
+    # Another recipe under the same name is not trained into a table in which it could not stand.
     changed = replace(quick, recipe=replace(quick.recipe, weight_decay=0.5))
     with monkeypatch.context() as patched:
         patched.setitem(rows.ROWS, "digits", lambda: [Row("quick", changed)])
+        with pytest.raises(TrainingError, match="trials of 'quick' of different epochs, pictures, sizes or recipes"):
+            run("digits", mnist, out, CPU, shortening=Shortening(2, 40))
         elsewhere = out.with_name("changed")
-        shutil.copytree(out, elsewhere)
         run("digits", mnist, elsewhere, CPU, shortening=Shortening(2, 40))
-    assert [line["part"] for line in read_trials(elsewhere)] == ["0", "1", "0", "1"]
-    assert len({line["recipe"] for line in read_trials(elsewhere)}) == 2
-    with pytest.raises(TrainingError, match="sizes or recipes"):
-        table("digits", elsewhere, mnist)
+    assert len({line["recipe"] for line in [*lines, *read_trials(elsewhere)]}) == 2
 
-    run("digits", mnist, out, CPU, only=["quick"], shortening=Shortening(1, 40))
-    assert [line["epochs"] for line in read_trials(out)] == [2, 2, 1, 1]
     with pytest.raises(TrainingError, match="trials of 'quick' of different epochs, pictures, sizes or recipes"):
+        run("digits", mnist, out, CPU, only=["quick"], shortening=Shortening(1, 40))
+    assert read_trials(out) == lines
+
+    # Neither is what was put together by hand, nor what an interruption cut.
+    written = (out / "trials.jsonl").read_text()
+    (out / "trials.jsonl").write_text(written + json.dumps(lines[0] | {"epochs": 1}) + "\n")
+    with pytest.raises(TrainingError, match="trials of 'quick' of different epochs"):
         table("digits", out, mnist)
+    (out / "trials.jsonl").write_text(written + '{"row": "qu')
+    with pytest.raises(TrainingError, match=r"line 3 of .*trials\.jsonl is no result of a trial"):
+        table("digits", out, mnist)
+    earlier = [{name: value for name, value in line.items() if name != "recipe"} for line in lines]  # not kept at first
+    (out / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in earlier))
+    with pytest.raises(TrainingError, match="trials of 'quick' of different epochs"):
+        run("digits", mnist, out, CPU, only=["quick"], shortening=Shortening(2, 40))
 
 
 @pytest.mark.parametrize(

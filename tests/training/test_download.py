@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import pytest
 
+from training.data import download
 from training.data.download import RemoteArchive, RemoteFile, download_archive, download_files, fetch
 from training.errors import DataError
 
@@ -60,8 +61,9 @@ def test_files_are_fetched_once_and_checked(host: str, tmp_path: Path) -> None:
     assert gzip.decompress((tmp_path / "mnist" / "a.gz").read_bytes()) == CONTENT
     download_files(host, (file,), tmp_path / "mnist")
     assert _Host.requests == ["/a.gz"]
-    # A file that was damaged on disk is fetched again.
+    # A file that was damaged on disk is fetched again, also where it is there unpacked: the packed one is read.
     (tmp_path / "mnist" / "a.gz").write_bytes(b"rubbish")
+    (tmp_path / "mnist" / "a").write_bytes(CONTENT)
     download_files(host, (file,), tmp_path / "mnist")
     assert gzip.decompress((tmp_path / "mnist" / "a.gz").read_bytes()) == CONTENT
 
@@ -71,6 +73,18 @@ def test_what_is_not_the_published_file_is_refused_and_not_kept(host: str, tmp_p
     with pytest.raises(DataError, match=r"SHA-256 .* expected"):
         download_files(host, (RemoteFile("a.gz", hashlib.sha256(CONTENT).hexdigest()),), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_host_that_never_ends_is_given_up(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where no bar is shown."""
+    monkeypatch.setattr(download, "_LARGEST_BYTES", 1 << 17)
+    _Host.files["/large"] = bytes(1 << 18)
+    with pytest.raises(DataError, match="sends more than"):
+        fetch(host + "large", tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().err == ""
 
 
 def test_a_host_that_refuses_or_ends_early_is_explained(host: str, tmp_path: Path) -> None:

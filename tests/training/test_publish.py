@@ -121,8 +121,10 @@ def test_a_failure_in_one_precision_leaves_both_as_they_were(
 
 def test_a_score_on_pictures_that_were_trained_on_is_not_called_validation(mnist: Path, tmp_path: Path) -> None:
     state = replace(_checkpoint(), settings={"with-validation": True})
-    with pytest.raises(TrainingError, match="was trained on the validation split too"):
-        publish([_checkpoint(), state], mnist, "val", tmp_path, name="both")
+    later = replace(_checkpoint(), settings={"with-validation": False, "init-with-validation": True})
+    for each in (state, later):
+        with pytest.raises(TrainingError, match="was trained on the validation split too"):
+            publish([_checkpoint(), each], mnist, "val", tmp_path, name="both")
     assert publish([state], mnist, "test", tmp_path)
 
 
@@ -130,7 +132,7 @@ def test_seeds_are_compared_at_the_end_of_one_recipe(mnist: Path, tmp_path: Path
     states = [replace(_checkpoint(seed=seed), settings={"recipe": "abc"}) for seed in range(2)]
     for other, message in (
         (replace(states[1], epochs=2), "1.pt is of epoch 1 of 2; seeds are compared at the end"),
-        (replace(states[1], settings={"with-validation": True}), "1.pt was trained on the validation split too"),
+        (replace(states[1], settings={"with-validation": True}), r"1.pt, or what it began with, was trained on the validation"),
         (replace(states[1], settings={"recipe": "def"}), "different epochs, learning rates or recipes"),
         (replace(states[1], epoch=2, epochs=2), "different epochs, learning rates or recipes"),
     ):

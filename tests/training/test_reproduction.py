@@ -40,7 +40,7 @@ elif made:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """The scripts beside an environment that is complete, whose Python is the stand-in."""
-    folder = tmp_path / "sightline"
+    folder = tmp_path / "My Projects" / "sightline"
     (folder / "scripts").mkdir(parents=True)
     for name in ("scripts/train-digits", "scripts/train-streets", "scripts/environment.sh", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)

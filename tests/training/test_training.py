@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from tests.conftest import ROOT
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, plain_config
 from training.data.digit_augmentation import DigitAugmentation
 from training.data.labelled import LabelledImages
 from training.data.mnist import load_mnist
@@ -234,14 +234,19 @@ def test_how_a_task_is_trained_is_told_from_other_ways_in_any_process() -> None:
         {"stages": (turned(2),)},
         {"stages": (Stage(0.0, _Noise(0.1)),)},
         {"stages": (Stage(0.0, _Noise(0.2)),)},
+        {"stages": (Stage(0.0, _Noise(0.1).again),)},
+        {"stages": (Stage(0.0, _Noise(0.2).again),)},
+        {"stages": (Stage(0.0, _Filter(0.1)),)},
+        {"stages": (Stage(0.0, _Filter(0.2)),)},
         {"stages": (Stage(0.0, _scaled(1.0)),)},
         {"stages": (Stage(0.0, _scaled(2.0)),)},
     ):
         digests.add(replace(DIGITS, recipe=replace(DIGITS.recipe, **other)).digest())
-    assert len(digests) == 17
+    assert len(digests) == 21
     by_name = replace(DIGITS, recipe=replace(DIGITS.recipe, epochs=1, learning_rate=1.0))  # compared by their names
     assert by_name.digest() == DIGITS.digest()
-    assert digest(_Noise(0.1)) == digest(_Noise(0.1))
+    assert digest(_Noise(0.1), _Noise(0.1).again) == digest(_Noise(0.1), _Noise(0.1).again)
+    assert digest(_Filter(0.1)) == digest(_Filter(0.1))
     program = (
         "from tests.training.test_training import _scaled, digest; from training.tasks import STREETS;"
         "print(STREETS.digest(), digest(_scaled(1.0)))"
@@ -279,6 +284,25 @@ class _Noise:
         self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         return images + self.amount * torch.rand(images.shape, generator=generator), targets
+
+    def again(
+        self, images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return self(*self(images, targets, generator), generator)
+
+
+class _Filter(torch.nn.Module):
+    """An augmentation that is a module, with a kernel and with weights that begin at random."""
+
+    def __init__(self, amount: float) -> None:
+        super().__init__()
+        self.register_buffer("kernel", torch.full((40, 40), 1.0).index_put_((torch.tensor(20),), torch.tensor(amount)))
+        self.learnt = torch.nn.Linear(3, 3)
+
+    def forward(
+        self, images: torch.Tensor, targets: torch.Tensor, _: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return images, targets
 
 
 @pytest.mark.parametrize(
@@ -371,6 +395,18 @@ def test_a_damaged_checkpoint_is_explained(tmp_path: Path, content: bytes) -> No
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"last\.pt cannot be read"):
         Checkpoint.load(path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's device that is always full")
+def test_a_full_disk_is_said_to_be_one_and_leaves_what_was_there(tmp_path: Path) -> None:
+    state = Checkpoint("digits", plain_config(DIGITS), 1, 1, 0, DIGITS.build().state_dict())
+    state.save(tmp_path / "last.pt")
+    before = (tmp_path / "last.pt").read_bytes()
+    (tmp_path / "last.pt.part").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"):
+        state.save(tmp_path / "last.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+    assert (tmp_path / "last.pt").read_bytes() == before
 
 
 def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from training.ablation.rows import PARTS, ROWS, VALIDATION_SEQUENCE
-from training.ablation.trials import Shortening, read_trials, trial_folder
-from training.errors import TrainingError
+from training.ablation.trials import Shortening, check_alike, read_trials, trial_folder
 from training.tasks import DIGITS
 
 
@@ -64,13 +63,9 @@ def _by_row(ablation: str, out: Path) -> dict[str, list[dict[str, Any]]]:
         rows.setdefault(trial["row"], []).append(trial)
     rows = {name: trials for name, trials in rows.items() if trials}
     for name, trials in rows.items():
-        if len({(Shortening.of(trial), trial["recipe"]) for trial in trials}) > 1:
-            raise TrainingError(
-                f"{out / 'trials.jsonl'} has trials of {name!r} of different epochs, pictures, sizes or recipes: take "
-                "away lines of those not meant, or give each ablation a folder of its own with --out"
-            )
+        check_alike(out, name, trials)
     return rows
 
 
 def _folder(out: Path, trial: dict[str, Any]) -> Path:
-    return trial_folder(out, trial["row"], trial["part"], Shortening.of(trial), trial["recipe"])
+    return trial_folder(out, trial["row"], trial["part"], Shortening.of(trial), trial.get("recipe"))

@@ -68,14 +68,20 @@ def run(
         shortening: of every trial.
 
     Raises:
-        TrainingError: when there is no ablation, row or part of that name, or it cannot be shortened so.
+        TrainingError: when there is no ablation, row or part of that name, it cannot be shortened so, or `out` has
+            results of a row that was trained otherwise.
     """
     if name not in ROWS:
         raise TrainingError(f"there is no ablation of {name!r}; there are {', '.join(ROWS)}")
     rows = _chosen(name, only)
     if unknown := set(parts) - set(PARTS[name]):
         raise TrainingError(f"{name} has no {', '.join(sorted(unknown))}; there are {', '.join(PARTS[name])}")
-    done = {(line["row"], line["part"], Shortening.of(line), line.get("recipe")) for line in read_trials(out)}
+    before = read_trials(out)
+    for row in rows:  # now and not when all has been trained
+        exactly = replace(shortening, epochs=shortening.epochs or row.task.recipe.epochs)
+        theirs = [line for line in before if line["row"] == row.name]
+        check_alike(out, row.name, [*theirs, asdict(exactly) | {"recipe": recipe_of(row)}])
+    done = {(line["row"], line["part"], Shortening.of(line), line.get("recipe")) for line in before}
     for row in rows:
         exactly = replace(shortening, epochs=shortening.epochs or row.task.recipe.epochs)
         for part in parts or PARTS[name]:
@@ -102,9 +108,34 @@ def _chosen(name: str, only: Sequence[str]) -> list[Row]:
 
 
 def read_trials(out: Path) -> list[dict[str, Any]]:
-    """The results in `out`/trials.jsonl so far; none when there is no such file."""
+    """The results in `out`/trials.jsonl so far; none when there is no such file.
+
+    Raises:
+        TrainingError: a line is not JSON, for an interruption cut it short.
+    """
     path = out / "trials.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    if not path.is_file():
+        return []
+    trials = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            trials.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise TrainingError(f"line {number} of {path} is no result of a trial ({error}): take it away") from error
+    return trials
+
+
+def check_alike(out: Path, row: str, trials: Sequence[dict[str, Any]]) -> None:
+    """Check that results of one row in `out` may stand in one table.
+
+    Raises:
+        TrainingError: they are of different epochs, numbers of pictures, sizes or recipes.
+    """
+    if len({(Shortening.of(trial), trial.get("recipe")) for trial in trials}) > 1:
+        raise TrainingError(
+            f"{out / 'trials.jsonl'} has trials of {row!r} of different epochs, pictures, sizes or recipes: take away "
+            "lines of those not meant, or give each ablation a folder of its own with --out"
+        )
 
 
 def run_trial(
@@ -178,9 +209,9 @@ def recipe_of(row: Row) -> str:
     return digest(row.task.config, row.task.recipe.learning_rate, row.task.digest())
 
 
-def trial_folder(out: Path, row: str, part: str, shortening: Shortening, recipe: str) -> Path:
+def trial_folder(out: Path, row: str, part: str, shortening: Shortening, recipe: str | None) -> Path:
     """Where the training of one part of a row goes: one of another recipe, or shortened otherwise, has its own."""
     name = re.sub(r"[^a-z0-9]+", "-", row.lower()).strip("-")
     pictures = f"-{shortening.pictures}-pictures" if shortening.pictures else ""
     half = "-half-size" if shortening.half_size else ""
-    return out / name / f"{part}-{shortening.epochs}-epochs{pictures}{half}-{recipe}"
+    return out / name / f"{part}-{shortening.epochs}-epochs{pictures}{half}{f'-{recipe}' if recipe else ''}"

@@ -49,11 +49,13 @@ def fetch(url: str, target: Path) -> None:
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer, partial.open("wb") as out:  # noqa: S310 -- https, or the local server of a test
             promised = int(answer.headers.get("Content-Length") or 0)
+            received = 0  # the bar does not count where it is not shown
             with tqdm(total=promised or None, unit="B", unit_scale=True, desc=target.name, disable=None) as bar:
                 while chunk := answer.read(_CHUNK_BYTES):
                     out.write(chunk)
+                    received += len(chunk)
                     bar.update(len(chunk))
-                    if bar.n > _LARGEST_BYTES:
+                    if received > _LARGEST_BYTES:
                         raise DataError(f"{url} sends more than {_LARGEST_BYTES >> 30} GiB; given up")
         if promised and partial.stat().st_size != promised:
             raise DataError(f"{url} ended after {partial.stat().st_size} of {promised} bytes; try again")
@@ -74,7 +76,9 @@ def download_files(mirror: str, files: tuple[RemoteFile, ...], folder: Path) -> 
     """
     for file in files:
         target = folder / file.name
-        if any(path.is_file() and _digest(path) == file.sha256 for path in (target, target.with_suffix(""))):
+        # The packed one is read where there are both.
+        held = next((path for path in (target, target.with_suffix("")) if path.is_file()), None)
+        if held is not None and _digest(held) == file.sha256:
             continue
         fetch(mirror + file.name, target)
         found = _digest(target)
