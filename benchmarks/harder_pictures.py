@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
+from benchmarks.command_line import count, errors_in_one_line
 from benchmarks.digit_pictures import ALL_AT_ONCE, KINDS, REFERENCE, Kind
 from benchmarks.kinds import say, seed_of
 from benchmarks.pen_strokes import Digit
@@ -65,6 +66,7 @@ class Classifier:
         return answer.raise_for_status().content
 
 
+@errors_in_one_line()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, measure, print."""
     options = _parser().parse_args(arguments)
@@ -86,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.harder_pictures", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with MNIST, or with a folder mnist")
-    parser.add_argument("--digits", type=int, default=200, help="test digits, the same in each kind (default 200)")
+    parser.add_argument("--digits", type=count, default=200, help="test digits, the same in each kind (default 200)")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--model", help="the model asked for; the service's own choice if not given")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of digits and of the drawing")

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.command_line import count, errors_in_one_line
 from benchmarks.kinds import say, seed_of
 from benchmarks.running_service import client_of_service
 from benchmarks.street_pictures import KINDS, REFERENCE, Kind
@@ -28,6 +29,7 @@ from training.metrics import SegmentationScores, confusion_matrix, segmentation_
 _SAVED = 3  # pictures of each kind that --save writes, each with its overlay
 
 
+@errors_in_one_line()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, measure, print."""
     options = _parser().parse_args(arguments)
@@ -91,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.harder_streets", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with CamVid, or with a folder camvid")
     parser.add_argument("--split", choices=("train", "val", "test"), default="val", help="whose frames (default val)")
-    parser.add_argument("--every", type=int, default=9, help="take each so manieth frame (default 9)")
+    parser.add_argument("--every", type=count, default=9, help="take each so manieth frame (default 9)")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--model", help="the model asked for; the service's own choice if not given")
     parser.add_argument("--seed", type=int, default=0, help="of the alterations")

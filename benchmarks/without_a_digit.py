@@ -19,6 +19,7 @@ import httpx
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks.command_line import count, errors_in_one_line
 from benchmarks.running_service import client_of_service
 from training.data.camvid import load_camvid
 from training.data.mnist import load_mnist
@@ -94,11 +95,12 @@ KINDS: Mapping[str, Callable[[Random], Image.Image]] = {
 }
 
 
+@errors_in_one_line()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.without_a_digit", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with MNIST, and CamVid for its patches")
-    parser.add_argument("--count", type=int, default=200, help="pictures of each kind (default 200)")
+    parser.add_argument("--count", type=count, default=200, help="pictures of each kind (default 200)")
     parser.add_argument("--model", help="the model asked for; the service's own choice if not given")
     parser.add_argument("--url", help="a running service; one is started on the CPU if not given")
     parser.add_argument("--save", type=Path, help="folder for a sheet of some pictures of each kind")

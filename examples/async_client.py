@@ -62,6 +62,8 @@ async def ask_all(
                 return await ask(client, path, picture, deadline_s=deadline_s)
             except Refused as refused:
                 return refused
+            except OSError as error:  # the others are answered all the same
+                return Refused(str(error))
 
     for answer in [asyncio.create_task(one(picture)) for picture in pictures]:
         yield await answer
@@ -87,6 +89,8 @@ async def main() -> int:
     arguments = parser.parse_args()
     if not (arguments.key or "").isascii():
         parser.error("a key is ASCII")
+    if arguments.at_once < 1:
+        parser.error("--at-once is at least 1")
     if not arguments.folder.is_dir():
         parser.error(f"there is no folder {arguments.folder}")
     pictures = sorted(path for path in arguments.folder.iterdir() if path.is_file())

@@ -27,10 +27,15 @@ def read_frames(source: Path) -> tuple[int | None, Iterator[tuple[str, bytes]]]:
     """How many frames there are, where that is known, and each one's name and encoded picture.
 
     Raises:
+        FileNotFoundError: there is no `source`, or no picture in it.
         ModuleNotFoundError: `source` is a video, and nothing that reads videos is installed.
     """
+    if not source.exists():
+        raise FileNotFoundError(f"there is no {source}")
     if source.is_dir():
         paths = sorted(path for path in source.iterdir() if path.suffix.lower() in PICTURES)
+        if not paths:
+            raise FileNotFoundError(f"{source} holds no pictures ({', '.join(sorted(PICTURES))})")
         frames_named_so = Counter(path.stem for path in paths)
         names = (path.stem if frames_named_so[path.stem] == 1 else path.name for path in paths)
         return len(paths), ((name, path.read_bytes()) for name, path in zip(names, paths, strict=True))
@@ -41,7 +46,7 @@ def read_frames(source: Path) -> tuple[int | None, Iterator[tuple[str, bytes]]]:
             import imageio  # noqa: F401, PLC0415
         except ModuleNotFoundError:
             raise ModuleNotFoundError(
-                f"{source} is no folder of frames. To read a video: pip install opencv-python-headless, or "
+                f"{source} is no folder of frames. To read it as a video: pip install opencv-python-headless, or "
                 "pip install 'imageio[ffmpeg]'."
             ) from None
         return None, _frames_by_imageio(source)
@@ -52,6 +57,8 @@ def _frames_by_opencv(source: Path) -> Iterator[tuple[str, bytes]]:
     import cv2  # noqa: PLC0415
 
     video = cv2.VideoCapture(str(source))
+    if not video.isOpened():
+        raise OSError(f"{source} is no video that OpenCV reads")
     index = 0
     while True:
         there, frame = video.read()
@@ -78,10 +85,18 @@ def ask(client: httpx.Client, name: str, frame: bytes, deadline_s: float) -> byt
         Refused: naming the frame.
     """
     ends_at = time.monotonic() + deadline_s
-    headers = {"Content-Type": "application/octet-stream"}
     while True:
+        left_s = ends_at - time.monotonic()
+        if left_s <= 0:
+            raise Refused(f"frame {name}: no answer within {deadline_s:g} s")
+        # The service stops working on an answer that nobody waits for any more.
+        headers = {"Content-Type": "application/octet-stream", "X-Request-Timeout-Ms": str(max(1, int(left_s * 1000)))}
         try:
-            response = client.post("/segment", params={"output": "overlay"}, content=frame, headers=headers)
+            response = client.post(
+                "/segment", params={"output": "overlay"}, content=frame, headers=headers, timeout=left_s
+            )
+        except httpx.TimeoutException:
+            raise Refused(f"frame {name}: no answer within {deadline_s:g} s") from None
         except httpx.TransportError as error:
             raise Refused(f"frame {name}: {client.base_url}: {error or type(error).__name__}") from error
         if response.status_code == 503:
@@ -90,8 +105,16 @@ def ask(client: httpx.Client, name: str, frame: bytes, deadline_s: float) -> byt
                 time.sleep(pause_s)
                 continue
         if response.is_error:
-            raise Refused(f"frame {name}: {response.text}")
+            raise Refused(f"frame {name}: {problem_of(response)}")
         return response.content
+
+
+def problem_of(response: httpx.Response) -> str:
+    """The service's explanation (RFC 9457), or the bare status where something else answered."""
+    try:
+        return str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"status {response.status_code}"
 
 
 def segment_all(client: httpx.Client, source: Path, out: Path, *, at_once: int, deadline_s: float) -> int:
@@ -127,12 +150,14 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=4, help="frames in flight")
     parser.add_argument("--deadline", type=float, default=60, help="seconds for one frame, retries included")
     arguments = parser.parse_args()
+    if arguments.at_once < 1:
+        parser.error("--at-once is at least 1")
     if not (arguments.key or "").isascii():
         parser.error("a key is ASCII")
     headers = {"Authorization": f"Bearer {arguments.key}"} if arguments.key else {}
     started_at = time.monotonic()
     try:
-        with httpx.Client(base_url=arguments.url, headers=headers, timeout=arguments.deadline) as client:
+        with httpx.Client(base_url=arguments.url, headers=headers) as client:
             count = segment_all(
                 client, arguments.source, arguments.out, at_once=arguments.at_once, deadline_s=arguments.deadline
             )

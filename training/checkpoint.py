@@ -43,7 +43,7 @@ class Checkpoint:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".part")
         try:
-            # Into a file of ours: what torch opens itself fails with "unexpected pos 704 vs 598" where the disk is full.
+            # Into a file of ours: where the disk is full, one that torch opens fails with "unexpected pos 704 vs 598".
             with partial.open("wb") as out:
                 torch.save({"format": _FORMAT, **vars(self)}, out)
             partial.replace(path)

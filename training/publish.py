@@ -53,8 +53,8 @@ def publish(
     task, model = _together(checkpoints, name)
     if split == "val" and any(checkpoint.saw_validation for checkpoint in checkpoints):
         raise TrainingError(
-            "the network, or one that it began with, was trained on the validation split too, so what it scores there says nothing: score it on "
-            "--split test, or on --split train, which at least says so in the file"
+            "the network, or one that it began with, was trained on the validation split too, so what it scores there "
+            "says nothing: score it on --split test, or on --split train, which at least says so in the file"
         )
     scored = task.load(data, split)
     commits = ", ".join(dict.fromkeys(checkpoint.commit for checkpoint in checkpoints))

@@ -91,14 +91,12 @@ def _described(value: object, around: tuple[object, ...] = ()) -> str:
         value = list(value.items())
     elif isinstance(value, set | frozenset):
         value = sorted(_described(each, around) for each in value)
+    elif isinstance(value, MethodType):
+        value = [value.__qualname__, value.__self__]
     if isinstance(value, tuple | list):
         return str([_described(each, around) for each in value])
     if isinstance(value, CodeType):
         return f"{value.co_code.hex()} {value.co_names} {_described(value.co_consts, around)}"
-    if isinstance(value, MethodType):
-        return f"{value.__qualname__} of {_described(value.__self__, around)}"
-    if isinstance(value, Tensor):  # the text of a large one leaves most of it out
-        return f"{value.dtype} {value.tolist()}"
     name = getattr(value, "__qualname__", None)
     if name is not None:
         if not isinstance(value, FunctionType) or "<" not in name or any(value is each for each in around):
@@ -106,9 +104,7 @@ def _described(value: object, around: tuple[object, ...] = ()) -> str:
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         made_of = [value.__code__, cells, value.__defaults__, value.__kwdefaults__]
         return f"{name} {_described(made_of, (*around, value))}"
-    if any(value is each for each in around):
-        return type(value).__qualname__
-    held = _held(value)
+    held = {} if any(value is each for each in around) else _held(value)
     return repr(value) if held is None else f"{type(value).__qualname__} {_described(held, (*around, value))}"
 
 
@@ -118,6 +114,8 @@ def _held(value: object) -> dict[str, object] | None:
         return {each.name: getattr(value, each.name) for each in fields(value)}
     if isinstance(value, partial):
         return {"func": value.func, "args": value.args, "keywords": value.keywords}
+    if isinstance(value, Tensor):  # the text of a large one leaves most of it out
+        return {"dtype": str(value.dtype), "values": value.tolist()}
     # A module's text names its parts alone. What it is to learn begins at random, and is no part of a recipe.
     if isinstance(value, nn.Module):
         return {name: each for name, each in vars(value).items() if name not in {"training", "_parameters"}}

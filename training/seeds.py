@@ -63,8 +63,8 @@ def _check_comparable(paths: Sequence[Path], states: Sequence[Checkpoint]) -> No
             )
         if state.saw_validation:
             raise TrainingError(
-                f"{path}, or what it began with, was trained on the validation split too, which is to say which seed is "
-                "best"
+                f"{path}, or what it began with, was trained on the validation split too, which is to say which seed "
+                "is best"
             )
     if len({(state.epochs, tuple((state.settings or {}).items())) for state in states}) > 1:
         raise TrainingError(

@@ -7,6 +7,7 @@ CUDA a node's time is that of handing it to the GPU, unless CUDA_LAUNCH_BLOCKING
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -62,10 +63,12 @@ class Peaks:
 
 
 # NVIDIA's data sheets: dense tensor-core TFLOP/s in fp16, in TF32 (which onnxruntime uses for fp32; on a T4, which has
-# none, plain fp32), and GB/s. The first name that is part of what nvidia-smi says counts.
+# none, plain fp32), and GB/s. The first whose words are among those that nvidia-smi says counts.
 _DATA_SHEETS: dict[str, tuple[float, float, float]] = {
+    "H200 NVL": (836, 418, 4800),
     "H200": (989, 494, 4800),
     "H100 PCIe": (756, 378, 2000),
+    "H100 NVL": (836, 418, 3938),
     "H100": (989, 494, 3350),
     "A100": (312, 156, 2039),
     "L40S": (362, 183, 864),
@@ -78,7 +81,7 @@ _DATA_SHEETS: dict[str, tuple[float, float, float]] = {
 def peaks_of(gpu: str | None, precision: str) -> Peaks | None:
     """The peaks of a GPU by what nvidia-smi calls it; None where they are not known here."""
     for name, (fp16, tf32, gb) in _DATA_SHEETS.items():
-        if gpu is not None and name in gpu:
+        if gpu is not None and re.search(rf"\b{name}\b", gpu):  # an A10G is no A10, and an L40 no L4
             return Peaks((fp16 if precision == "fp16" else tf32) * 1e12, gb * 1e9)
     return None
 

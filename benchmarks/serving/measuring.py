@@ -50,12 +50,16 @@ class Expected:
 
         Raises:
             WrongAnswerError: see `answers.compare`.
+            SystemExit: Sightline does not answer.
         """
         if workload.name not in self._answers:
             sightline = SIDES["sightline"]
             request = Request.of(sightline, workload, self._pictures[workload.picture].read_bytes())
-            with served(sightline, workload) as server:
-                self._answers[workload.name] = first_result(server.wait_until_answered(request))
+            try:
+                with served(sightline, workload) as server:
+                    self._answers[workload.name] = first_result(server.wait_until_answered(request))
+            except (SideError, ValueError, OSError) as error:  # no fault of the side that is compared
+                raise SystemExit(f"Sightline's own answer to {workload.name} could not be had: {error}") from error
         return compare(self._answers[workload.name], first_result(body))
 
 
@@ -175,15 +179,24 @@ def _measure_loop(group: list[Workload], plan: Plan, round_: int, pictures: dict
     for workload in group:
         if workload.raw or results.has(kind="table", side=LOOP, workload=workload.name, round=round_):
             continue
+        if results.has(kind="failure", side=LOOP, workload=workload.name):
+            continue
         sightline = SIDES["sightline"]
         python = str(ENVIRONMENTS / sightline.environment / "bin" / "python")
         command = [python, "-m", "benchmarks.serving.peers.onnx_loop", str(pictures[workload.picture])]
-        done = subprocess.run(  # noqa: S603 - our own words
-            [*command, str(plan.seconds_of(workload, 1))],
-            env=sightline.process_environment(workload, 0),
-            check=True,
-            capture_output=True,
-        )
+        try:
+            done = subprocess.run(  # noqa: S603 - our own words
+                [*command, str(plan.seconds_of(workload, 1))],
+                env=sightline.process_environment(workload, 0),
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+        except (subprocess.CalledProcessError, OSError) as error:
+            logger.exception("%s, %s", LOOP, workload.name)
+            told = f"{error}\n{getattr(error, 'stderr', '')}"[-2000:]
+            results.add({"kind": "failure", "side": LOOP, "workload": workload.name, "error": told})
+            continue
         said = json.loads(done.stdout)
         row = {
             "kind": "table",
@@ -206,14 +219,20 @@ def check(sides: Sequence[str], workloads: Sequence[str], pictures: dict[str, Pa
     for name in (name for name in sides if name != LOOP):
         side = SIDES[name]
         for group in _groups([each for each in workloads if each in side.workloads]):
-            with served(side, group[0]) as server:
-                for workload in group:
-                    request = Request.of(side, workload, pictures[workload.picture].read_bytes())
-                    try:
-                        comparison = expected.compare(workload, server.wait_until_answered(request))
-                    except (SideError, ValueError, OSError, RuntimeError) as error:
-                        lines.append(f"FAILED {side.title}, {workload.name}: {error}")
-                        continue
-                    lines.append(f"right  {side.title}, {workload.name}: {comparison.equal_share:.2%} equal")
-                    logger.info("%s", lines[-1])
+            try:
+                with served(side, group[0]) as server:
+                    lines += [_checked(server, side, workload, pictures, expected) for workload in group]
+            except OSError as error:  # it was not set up
+                lines += [f"FAILED {side.title}, {workload.name}: {error}" for workload in group]
     return lines
+
+
+def _checked(server: Server, side: Side, workload: Workload, pictures: dict[str, Path], expected: Expected) -> str:
+    request = Request.of(side, workload, pictures[workload.picture].read_bytes())
+    try:
+        comparison = expected.compare(workload, server.wait_until_answered(request))
+    except (SideError, ValueError, OSError, RuntimeError) as error:
+        return f"FAILED {side.title}, {workload.name}: {error}"
+    line = f"right  {side.title}, {workload.name}: {comparison.equal_share:.2%} equal"
+    logger.info("%s", line)
+    return line

@@ -10,7 +10,7 @@ from benchmarks.serving.workloads import WORKLOADS, Workload, Wrapping
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-ENVIRONMENTS = Path(os.environ.get("BENCHMARK_CACHE") or ROOT / ".benchmarks")
+ENVIRONMENTS = Path(os.environ.get("BENCHMARK_CACHE") or ROOT / ".benchmarks").resolve()
 """Where the virtual environments, the pictures and the results are kept."""
 MODELS = Path(os.environ.get("BENCHMARK_MODELS") or ROOT / "models").resolve()
 """The folder of the graphs that every side serves."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.running_service import running_service
 from benchmarks.soak.report import bars, markdown
-from benchmarks.soak.traffic import soak
+from benchmarks.soak.traffic import ServiceEndedError, soak
 
 ROOT = Path(__file__).resolve().parents[2]
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin"}  # no settings of whoever runs this: the service is soaked as shipped
@@ -27,7 +27,12 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryFile("w+") as log:
         with running_service(_ENVIRONMENT, log) as service:
-            result = asyncio.run(soak(service.url, service.process.pid, options.minutes * 60, options.seed))
+            try:
+                result = asyncio.run(soak(service.url, service.process.pid, options.minutes * 60, options.seed))
+            except ServiceEndedError as error:
+                log.seek(0)
+                ended = f"{error}, with {service.process.wait()}; the end of its log:"
+                raise SystemExit(f"{ended}\n{log.read()[-2000:]}") from error
         code = service.process.returncode
         log.seek(0)
         tracebacks = log.read().count("Traceback")

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +66,10 @@ class Result:
         return [sample for sample in self.samples if (begins + ends) / 2 <= sample.at_s <= ends]
 
 
+class ServiceEndedError(Exception):
+    """The process that was soaked is no more."""
+
+
 class Soak:
     """One run against a service."""
 
@@ -106,18 +111,26 @@ class Soak:
         return tally
 
     async def watch(self) -> None:
-        """Look at the process every second, until cancelled."""
+        """Look at the process every second, until cancelled.
+
+        Raises:
+            ServiceEndedError: it is not there any more.
+        """
         async with httpx.AsyncClient(base_url=self._client.base_url, timeout=5) as probe:
             while True:
                 try:
                     ready = (await probe.get("/readyz")).status_code == 200
                 except httpx.HTTPError:
                     ready = False
+                at_s = time.monotonic() - self.started_at
                 folder = Path(f"/proc/{self._pid}")
-                status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
-                rss_mb, threads = int(status["VmRSS"].split()[0]) / 1024, int(status["Threads"])
-                files = len(list((folder / "fd").iterdir()))
-                self.samples.append(Sample(time.monotonic() - self.started_at, rss_mb, files, threads, ready))
+                try:
+                    status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
+                    rss_mb, threads = int(status["VmRSS"].split()[0]) / 1024, int(status["Threads"])
+                    files = len(list((folder / "fd").iterdir()))
+                except (OSError, KeyError) as error:  # one whose end nobody asked about has a status, but no memory
+                    raise ServiceEndedError(f"the service ended after {at_s:.0f} s of the soak") from error
+                self.samples.append(Sample(at_s, rss_mb, files, threads, ready))
                 await asyncio.sleep(1)
 
     def _pick(self) -> Message:
@@ -162,22 +175,36 @@ class Soak:
 
 
 async def soak(url: str, pid: int, seconds: float, seed: int) -> Result:
-    """Steady traffic for `seconds`, then a burst, to the service at `url`, whose process is `pid`."""
+    """Steady traffic for `seconds`, then a burst, to the service at `url`, whose process is `pid`.
+
+    Raises:
+        ServiceEndedError: the process ended meanwhile, which ends the soak.
+    """
     limits = httpx.Limits(max_connections=400, max_keepalive_connections=100)
     async with httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as client:
         run = Soak(client, pid, seed)
         capacity = await run.learn()
         watcher = asyncio.create_task(run.watch())
         steady_from = time.monotonic() - run.started_at
-        steady = await run.send(STEADY_LOAD * capacity, seconds)
+        steady = await _while_it_runs(run.send(STEADY_LOAD * capacity, seconds), watcher)
         steady_to = time.monotonic() - run.started_at
-        burst = await run.send(BURST_LOAD * capacity, min(60.0, seconds / 4))
+        burst = await _while_it_runs(run.send(BURST_LOAD * capacity, min(60.0, seconds / 4)), watcher)
     await asyncio.sleep(3)  # its connections are closed, and the service has seen it
     watcher.cancel()
     with suppress(asyncio.CancelledError):
         await watcher
     names = tuple(each.name for each in run.good)
     return Result(seconds, capacity, names, steady, burst, tuple(run.samples), (steady_from, steady_to))
+
+
+async def _while_it_runs(sending: Coroutine[None, None, Tally], watcher: "asyncio.Task[None]") -> Tally:
+    """What `sending` gives, unless the watcher of the process fails before."""
+    task = asyncio.create_task(sending)
+    await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
+    if watcher.done():
+        task.cancel()
+        await watcher
+    return await task
 
 
 def _content(reply: httpx.Response) -> object:

@@ -48,7 +48,8 @@ def test_peaks_by_name(gpu: str, precision: str, tflops: float) -> None:
     peaks = peaks_of(gpu, precision)
     assert peaks
     assert peaks.flops_per_s == tflops * 1e12
-    assert peaks_of("Some other card", precision) is None
+    for other in ("Some other card", "NVIDIA L40, 580", "NVIDIA A10G, 580", "NVIDIA RTX A1000", "NVIDIA GH200 480GB"):
+        assert peaks_of(other, precision) is None
     assert peaks_of(None, precision) is None
 
 

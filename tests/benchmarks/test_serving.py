@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.serving import bars, process_tree, tables, wrk
+from benchmarks.serving import bars, measuring, process_tree, sides, tables, wrk
 from benchmarks.serving.answers import WrongAnswerError, compare, first_result
 from benchmarks.serving.batching import measure_once
 from benchmarks.serving.client import BROKEN, Client, Reply
 from benchmarks.serving.fixed_engine import FixedEngine
 from benchmarks.serving.loop_lag import read_beats
-from benchmarks.serving.measuring import Plan, measure
+from benchmarks.serving.measuring import Plan, check, measure
 from benchmarks.serving.overload import percentile, summarize
 from benchmarks.serving.pictures import digit_png
 from benchmarks.serving.report import BEGIN, END, replace_between_marks
@@ -156,6 +156,19 @@ def test_no_measurement_begins_after_the_time(tmp_path: Path) -> None:
     results = Results(tmp_path / "r.jsonl")
     measure(plan, {}, results)
     assert results.rows == []
+
+
+def test_a_side_that_was_not_set_up_takes_no_other_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (measuring, sides):
+        monkeypatch.setattr(module, "ENVIRONMENTS", tmp_path / "nothing")
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"")
+    pictures = {workload.picture: picture for workload in WORKLOADS.values()}
+    lines = check(["fastapi", "litserve"], ["digits-multipart"], pictures)
+    assert [line.split(",")[0] for line in lines] == [f"FAILED {SIDES[name].title}" for name in ("fastapi", "litserve")]
+    results = Results(tmp_path / "r.jsonl")
+    measure(Plan(("loop", "fastapi"), ("digits-multipart",), (1,), 2, 1, 1), pictures, results)
+    assert [(row["kind"], row["side"]) for row in results.rows] == [("failure", "loop"), ("failure", "fastapi")]
 
 
 def test_many_connections_are_measured_longer_and_warmed_up_longer() -> None:

@@ -1,12 +1,18 @@
-"""What a soak makes of what it saw; the soak itself takes minutes."""
+"""What a soak makes of what it saw, and that it ends with what it soaks; a whole one takes minutes."""
 
+import asyncio
+import threading
+import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from benchmarks.soak import traffic
 from benchmarks.soak.report import bars, markdown
-from benchmarks.soak.traffic import Result, Sample, Tally
+from benchmarks.soak.traffic import Result, Sample, ServiceEndedError, Tally, soak
+from tests.service.processes import running
 
 
 def result(minutes: float, mb_per_minute: float = 0.0) -> Result:
@@ -50,3 +56,14 @@ def test_each_bar_can_fail() -> None:
         assert len(failed) == 1, told
         assert failed[0].startswith(told)
     assert "- wrong: form: 500 instead of 200\n" in markdown(worse, bars(worse))
+
+
+def test_a_service_that_ends_ends_the_soak(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not asked for its memory until the time is over, nor taken for one that answers."""
+    monkeypatch.setattr(traffic, "_LEARN_S", 1)
+    with running(models_dir=models_dir) as service:
+        threading.Timer(6, service.process.kill).start()  # what it can do is learnt first
+        started_at = time.monotonic()
+        with pytest.raises(ServiceEndedError, match="the service ended after"):
+            asyncio.run(soak(f"http://{service.host}:{service.port}", service.process.pid, 600, seed=0))
+    assert time.monotonic() - started_at < 120

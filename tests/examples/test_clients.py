@@ -68,6 +68,26 @@ def test_a_refusal_is_told_and_the_others_answered(client: str, service: Running
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="Linux's file that cannot be read from its beginning")
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_file_that_cannot_be_read_takes_no_other_with_it(client: str, service: Running, tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to("/proc/self/mem")
+    (tmp_path / "b.png").write_bytes(digit_png())
+    done = run(client, *arguments_for(client, tmp_path), "--url", url(service))
+    assert done.returncode == 1
+    assert [json.loads(line)["filename"] for line in done.stdout.splitlines()] == ["b.png"]
+    assert "Input/output error" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("client", ["async_client.py", "segment_video.py"])
+def test_none_at_once_is_no_number(client: str, tmp_path: Path) -> None:
+    out = [tmp_path / "out"] if client == "segment_video.py" else []
+    done = run(client, tmp_path, *out, "--at-once", 0)
+    assert done.returncode == 2
+    assert "--at-once is at least 1" in done.stderr
+
+
 @pytest.mark.parametrize("client", CLIENTS)
 def test_nobody_there(client: str, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(digit_png())
@@ -197,8 +217,28 @@ def test_a_bad_frame_is_named(service: Running, tmp_path: Path) -> None:
     (frames / "001.png").write_bytes(b"cut")
     done = run("segment_video.py", frames, tmp_path / "out", "--url", url(service))
     assert done.returncode == 1
-    assert "frame 001" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("frame 001: This is not a picture")
     assert "Traceback" not in done.stderr
+
+
+def test_a_frame_has_no_longer_than_its_deadline(tmp_path: Path) -> None:
+    (tmp_path / "000.png").write_bytes(street_png())
+    with busy(99) as (address, asked):
+        started_at = time.monotonic()
+        done = run("segment_video.py", tmp_path, tmp_path / "out", "--url", address, "--deadline", 2.5)
+        assert time.monotonic() - started_at < 30
+    assert done.returncode == 1
+    assert "frame 000: " in done.stderr
+    assert 2 <= len(asked) <= 3
+
+
+def test_no_frames_are_not_called_a_success(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for source, said in ((tmp_path / "missing", "there is no"), (tmp_path / "empty", "holds no pictures")):
+        done = run("segment_video.py", source, tmp_path / "out")
+        assert done.returncode == 1
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_a_video_without_anything_that_reads_videos(tmp_path: Path) -> None:

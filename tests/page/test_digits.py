@@ -278,9 +278,33 @@ def test_a_busy_service_is_asked_again_after_the_time_it_names(open_page: Open) 
     page = tab.page
     page.route(re.compile(r"/classify\?(?!.*output)"), busy(2, asked, "1"))
     paste(page, photograph("5"), "five.png", "image/png")
-    expect(page.locator("#digit-spoken")).to_have_text("Too busy: asking again in 1 s.")
+    for told in ("#digit-spoken", SURE):  # who hears and who sees
+        expect(page.locator(told)).to_have_text("Too busy: asking again in 1 s.")
     expect(page.locator(LABEL)).to_have_text("5")
     assert len(asked) == 3
+    tab.take_refusals(503)
+
+
+def test_an_answer_counts_without_what_the_network_saw(open_page: Open) -> None:
+    asked: list[Request] = []
+    tab = open_page()
+    tab.page.route(re.compile(r"/classify\?.*output"), busy(99, asked, "0.5"))
+    draw(tab.page, "7")
+    expect(tab.page.locator(LABEL)).to_have_text("7")
+    expect(tab.page.locator("#digit-problem")).to_be_hidden()
+    expect(tab.page.locator("#digit-input")).to_be_hidden()
+    tab.page.unroute_all(behavior="wait")
+    tab.take_refusals(503)
+
+
+def test_a_picture_that_comes_before_the_page_is_ready_is_not_lost(open_page: Open) -> None:
+    asked: list[Request] = []
+    tab = open_page(state="")
+    tab.page.route(re.compile(r"/models$"), busy(1, asked, "1"))
+    tab.page.reload()
+    paste(tab.page, photograph("5"), "five.png", "image/png")
+    expect(tab.page.locator(LABEL)).to_have_text("5")
+    assert len(asked) == 2
     tab.take_refusals(503)
 
 

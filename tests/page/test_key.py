@@ -46,6 +46,10 @@ def test_the_page_asks_for_the_key_and_keeps_it_for_the_tab(open_page: Open, loc
     expect(page.locator("body")).to_have_attribute("data-state", "ready")
     assert page.evaluate("[localStorage.length, document.cookie, Object.values(sessionStorage)]") == [0, "", [KEY]]
     assert KEY not in page.url
+    expect(page.locator("#curl")).to_contain_text('curl -H "Authorization: Bearer $KEY" -F file=@examples/seven.png')
+    page.click("header a:text('Models')")  # a link alone would bring no key
+    page.wait_for_url("blob:**")
+    assert '"name": "digits"' in page.content()
 
 
 def test_who_gives_no_key_is_told_why_and_may_give_one_later(open_page: Open, locked: Running) -> None:

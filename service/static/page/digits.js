@@ -29,19 +29,15 @@ export function startDigits(models) {
     asked = subject;
     try {
       const body = await pad.picture();
-      const onWait = (seconds) => subject === pad.subject && say(`Too busy: asking again in ${seconds} s.`);
+      const onWait = (seconds) => subject === pad.subject && wait(`Too busy: asking again in ${seconds} s.`);
       const answer = () => ask(`classify?${query}`, { body, signal, onWait });
-      const input = () => ask(`classify?${query}&output=input`, { body, signal, onWait });
-      if (pad.photo) {
-        // One after the other: a photograph may take long to send.
-        const classified = await answer();
-        if (subject === pad.subject) show(classified, null, manifest);
-        const shown = await input().catch(() => null);
-        if (shown && subject === pad.subject) showSeen(URL.createObjectURL(shown.answer));
-      } else {
-        const [classified, shown] = await Promise.all([answer(), input()]);
-        if (subject === pad.subject) show(classified, shown.answer, manifest);
-      }
+      // Without it the answer is one all the same.
+      const input = () => ask(`classify?${query}&output=input`, { body, signal }).catch(() => null);
+      const early = pad.photo ? null : input(); // a photograph may take long to send: that goes one after the other
+      const classified = await answer();
+      if (subject === pad.subject) show(classified, manifest);
+      const shown = await (early ?? input());
+      if (subject === pad.subject) showSeen(shown && URL.createObjectURL(shown.answer));
     } catch (error) {
       if (subject === pad.subject) refuse(error);
     }
@@ -51,6 +47,7 @@ export function startDigits(models) {
   byId("pad-clear").addEventListener("click", () => (pad.clear(), byId("pad").focus()));
   byId("pad-undo").addEventListener("click", () => pad.undo());
   bars.show([], chosen.current());
+  byId("pad-hint").hidden = false; // now there is something to draw on
 
   function changed() {
     if (pad.subject !== asked) {
@@ -63,7 +60,7 @@ export function startDigits(models) {
     else look();
   }
 
-  function show({ answer, ...times }, input, manifest) {
+  function show({ answer, ...times }, manifest) {
     const [result] = answer.results;
     showProblem(problem, null);
     byId("digit-label").textContent = result.label;
@@ -71,13 +68,18 @@ export function startDigits(models) {
     byId("digit-sure").textContent = result.probability < 0.5 ? `not sure: ${percent(result.probability)}` : percent(result.probability);
     bars.show(result.top, manifest);
     showTimes(byId("digit-times"), times);
-    showSeen(input && URL.createObjectURL(input));
+    if (pad.photo) showSeen(null); // that of another subject
     say("");
     spoken = setTimeout(() => say(`${result.label}, ${percent(result.probability)}`), SPOKEN_AFTER_MS);
     if (pad.photo) {
       pad.box = result.box;
       pad.draw();
     }
+  }
+
+  function wait(words) {
+    byId("digit-sure").textContent = words;
+    say(words);
   }
 
   function refuse(error) {

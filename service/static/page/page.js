@@ -1,16 +1,19 @@
 // Starts the page: tabs, files from wherever they come, the key.
 
 import { startDigits } from "./digits.js";
-import { ask, onKeyWanted } from "./service.js";
+import { ask, hasKey, onKeyWanted } from "./service.js";
 import { byId, showProblem } from "./show.js";
 import { startStreets } from "./streets.js";
 
 const TABS = ["digits", "streets"];
+const COMMANDS = byId("curl").textContent;
 const takers = {}; // by panel: what takes a file there
+const waiting = {}; // by panel: the file that came before there was anything to take it
 
 startTabs();
 startKey();
 startFiles();
+startLinks();
 showCommands();
 start();
 
@@ -28,6 +31,8 @@ async function start() {
     }
     const left = TABS.filter((tab) => takers[tab]);
     if (left.length && !takers[current()]) select(left[0]);
+    showCommands();
+    for (const tab of left) if (waiting[tab]) takers[tab](waiting[tab]);
     document.body.dataset.state = "ready";
   } catch (error) {
     for (const id of ["digit-problem", "street-problem"]) showProblem(byId(id), error, again);
@@ -73,7 +78,9 @@ function startTabs() {
 function startFiles() {
   const take = (files) => {
     const file = [...files].find(({ type }) => type.startsWith("image/")) ?? files[0];
-    if (file) takers[current()]?.(file);
+    if (!file) return;
+    if (takers[current()]) takers[current()](file);
+    else waiting[current()] = file;
   };
   for (const id of ["digit-file", "street-file"]) {
     byId(id).addEventListener("change", ({ target }) => {
@@ -109,8 +116,26 @@ function startKey() {
   });
 }
 
-/** The commands, for the address that this page came from. */
+/** A link sends no key: where one is wanted, what is behind it is asked for here. */
+function startLinks() {
+  for (const link of document.querySelectorAll('a[href="models"]')) {
+    link.addEventListener("click", async (event) => {
+      if (!hasKey()) return;
+      event.preventDefault();
+      try {
+        const { answer } = await ask("models");
+        const text = new Blob([JSON.stringify(answer, null, 2)], { type: "application/json" });
+        location.assign(URL.createObjectURL(text));
+      } catch (error) {
+        for (const id of ["digit-problem", "street-problem"]) showProblem(byId(id), error);
+      }
+    });
+  }
+}
+
+/** The commands, for the address that this page came from, and with a key where one is wanted. */
 function showCommands() {
   const here = new URL(".", location.href).href.replace(/\/$/, "");
-  byId("curl").textContent = byId("curl").textContent.replaceAll("http://127.0.0.1:8000", here);
+  const withKey = hasKey() ? 'curl -H "Authorization: Bearer $KEY" ' : "curl ";
+  byId("curl").textContent = COMMANDS.replaceAll("http://127.0.0.1:8000", here).replaceAll("curl ", withKey);
 }

@@ -21,6 +21,11 @@ export class Problem extends Error {
   }
 }
 
+/** Whether a key goes with each question. */
+export function hasKey() {
+  return key !== null;
+}
+
 /** `ask(why)` is called when a key is wanted, and resolves to one, or to null when nobody gives one. */
 export function onKeyWanted(ask) {
   wantKey = ask;
@@ -40,7 +45,7 @@ export async function ask(path, { body, signal, onWait = () => {} } = {}) {
     const response = await send(path, body, signal, used);
     if (response.ok) {
       const json = (response.headers.get("content-type") ?? "").includes("json");
-      const answer = await (json ? response.json() : response.blob());
+      const answer = await (json ? response.json() : response.blob()).catch(broken);
       const { total, ...server } = stages(response.headers.get("server-timing") ?? "");
       return { answer, server, total, roundTrip: performance.now() - startedAt };
     }
@@ -89,9 +94,14 @@ async function send(path, body, signal, used) {
   try {
     return await fetch(path, { method: body ? "POST" : "GET", body, headers, signal, cache: "no-store" });
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Problem(0, "No answer", "The service cannot be reached, or ended the connection.");
+    return broken(error);
   }
+}
+
+/** What the browser says of a connection that could not be made, or that broke within an answer. */
+function broken(error) {
+  if (error.name === "AbortError") throw error;
+  throw new Problem(0, "No answer", "The service cannot be reached, or ended the connection.");
 }
 
 async function problemOf(response) {

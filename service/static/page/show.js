@@ -12,7 +12,7 @@ export function element(tag, className = "", text = "") {
 
 /** A share of 0…1 in percent; what is not quite all or nothing never reads as if it were. */
 export function percent(share) {
-  if (share > 0.9995 && share < 1) return ">99.9%";
+  if (share >= 0.9995 && share < 1) return ">99.9%";
   if (share < 0.0005) return share > 0 ? "<0.1%" : "0%";
   return `${(share * 100).toFixed(1)}%`;
 }

@@ -21,9 +21,12 @@ export function startStreets(models) {
   let pinned = null; // the class that was chosen in the list
   let question = null;
 
+  byId("street-example").disabled = false;
   byId("street-example").addEventListener("click", async () => {
     try {
-      const blob = await (await fetch(EXAMPLE)).blob();
+      const response = await fetch(EXAMPLE);
+      if (!response.ok) throw new Error(response.statusText);
+      const blob = await response.blob();
       take(new File([blob], "street.jpg", { type: blob.type }));
     } catch {
       showProblem(byId("street-problem"), new Error("The example cannot be loaded."));
@@ -60,6 +63,7 @@ export function startStreets(models) {
     if (onButton) canvas.focus({ preventScroll: true }); // what had the focus is gone
     overlay.set(picture, null, []);
     busy("Looking…");
+    say("Looking…");
     try {
       const onWait = (seconds) => {
         busy(`Too busy: asking again in ${seconds} s`);
