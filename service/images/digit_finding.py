@@ -5,7 +5,7 @@ while it is small; then finely around it, from the picture's own pixels. Where t
 around the picture.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -139,17 +139,16 @@ def _search(samples: FloatMap) -> Marks | None:
 
 def _clearest(samples: FloatMap, axis: Direction) -> Marks | None:
     """The marks of least doubt, of either direction and of wide strokes or narrow ones."""
-    best = None
+    best, lead = None, 0.0  # by how much narrower strokes would have to be clearer than the best
     for share in _WIDEST:
-        if best is not None:
-            best = replace(best, doubt=best.doubt - _HEAD_START)
+        lead += _HEAD_START
         for direction in (axis, -axis):
             marks = find_marks(samples, direction, share * max(samples.shape))
-            if marks is not None and (best is None or marks.doubt < best.doubt):
-                best = marks
-            if best is not None and best.doubt < _BEYOND_DOUBT:
+            if marks is not None and (best is None or marks.doubt < best.doubt - lead):
+                best, lead = marks, 0.0
+            if best is not None and best.doubt - lead < _BEYOND_DOUBT:
                 return best
-        if best is not None and best.doubt < _CLEAN:
+        if best is not None and best.doubt - lead < _CLEAN:  # there is no doubt below nothing
             return best
     return best
 

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from service.errors import UnreadablePictureError
-from service.images import PictureLimits, Prepared, decode, prepare
+from service.images import PictureLimits, Prepared, decode, digit_finding, prepare
 from service.images.digit_finding import find_digit
 from service.images.digit_rendering import is_mnist_form, render
+from service.images.ink_marks import find_marks
 from service.images.paper_margin import with_paper_around
 from service.manifest import ModelInput
 from tests.service.pictures import DIGITS, Color, encoded, ideal, likeness, overlap, strokes_mask, written
@@ -252,6 +253,20 @@ def test_a_sheet_cut_out() -> None:
     ImageDraw.Draw(sheet).rounded_rectangle([4, 4, 196, 196], 20, fill=255)
     picture.putalpha(sheet)
     assert likeness(grey(look(picture)), ideal(mask)) > 0.75
+
+
+def test_doubt_is_that_of_the_marks_themselves() -> None:
+    """What narrow strokes have to be clearer by is no part of it: others are compared with it later."""
+    random = np.random.default_rng(0)
+    for _ in range(6):
+        down, across = np.mgrid[:128, :128] / random.uniform(2, 9)
+        grey = 128 + 60 * np.sin(down + 3 * np.sin(across / 4)) + random.normal(0, 9, (128, 128))
+        samples = np.repeat(grey.clip(0, 255).astype(np.float32)[:, :, None], 3, 2)
+        axis = np.full(3, 3**-0.5, np.float32)
+        clearest = digit_finding._clearest(samples, axis)
+        assert clearest is not None
+        tried = [find_marks(samples, way, w * 128) for w in digit_finding._WIDEST for way in (axis, -axis)]
+        assert clearest.doubt in [marks.doubt for marks in tried if marks is not None]
 
 
 @pytest.mark.parametrize("edge", ["round corners", "one pixel"])

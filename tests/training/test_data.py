@@ -1,6 +1,8 @@
 import gzip
 import hashlib
+import math
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from training.data import camvid as camvid_data
 from training.data import mnist as mnist_data
 from training.data.camvid import download_camvid, hold_out_sequence, load_camvid, pixels_sha256
 from training.data.digit_augmentation import DigitAugmentation
-from training.data.digit_styles import add_strokes
+from training.data.digit_styles import add_strokes, upstrokes_of
 from training.data.distractors import distractors, shuffle_tiles
 from training.data.download import RemoteArchive, RemoteFile
 from training.data.labelled import LabelledImages
@@ -123,6 +125,21 @@ def test_a_shuffled_pass_is_seeded_and_drops_the_small_rest() -> None:
     assert torch.cat([targets for _, targets in data.batches(4)]).tolist() == list(range(10))
 
 
+STILL = DigitAugmentation(
+    rotation_degrees=0,
+    shift_px=0,
+    scale=0,
+    shear=0,
+    bend_px=0,
+    thickness=0,
+    blur=0,
+    noise=0,
+    ink=0,
+    few_pixels=0,
+    added_strokes=0,
+)
+
+
 def test_digit_augmentation_moves_ink_a_little_and_is_seeded() -> None:
     digits = torch.zeros(32, 1, 28, 28)
     digits[:, :, 10:18, 12:16] = 1
@@ -141,12 +158,31 @@ def test_digit_augmentation_moves_ink_a_little_and_is_seeded() -> None:
 def test_strokes_get_thicker_and_thinner() -> None:
     digits = torch.zeros(200, 1, 28, 28)
     digits[:, :, 4:24, 12:16] = 1
-    still = DigitAugmentation(rotation_degrees=0, shift_px=0, scale=0, shear=0, bend_px=0, blur=0, noise=0, ink=0)
+    still = replace(STILL, thickness=DigitAugmentation.thickness)
     changed, _ = still(digits, torch.zeros(200), torch.Generator().manual_seed(0))
     ink = changed.sum(dim=(1, 2, 3)) / digits[0].sum()
     assert ink.min() < 0.7
     assert ink.max() > 1.3
     assert 0.35 < (ink - 1).abs().lt(1e-5).float().mean() < 0.65  # half of them stay
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_digits_of_few_pixels_are_squares_or_smooth(seed: int) -> None:
+    digits = torch.zeros(60, 1, 28, 28)
+    digits[:, :, 4:24, 10:14] = 1  # a ragged stroke
+    digits[:, :, 4:24:3, 14:18] = 1
+    none, _ = STILL(digits, torch.zeros(60), torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(none, digits)
+    few, _ = replace(STILL, few_pixels=1)(digits, torch.zeros(60), torch.Generator().manual_seed(seed))
+    assert 0 <= few.min() <= few.max() <= 1
+    rows = [len({tuple(row) for row in picture[0].tolist()}) for picture in few]
+    squares = [count <= 14 for count in rows]  # no more rows of squares than there were pixels
+    assert 15 < sum(squares) < 45
+    # Nobody moves: most ink is where it was, and most paper stays paper.
+    assert (few * digits).sum((1, 2, 3)).min() > 0.6 * digits[0].sum()
+    assert (few * (1 - digits)).sum((1, 2, 3)).max() < 0.7 * digits[0].sum()
+    some, _ = replace(STILL, few_pixels=0.25)(digits, torch.zeros(60), torch.Generator().manual_seed(seed))
+    assert 4 < ((some - digits).abs() > 0.1).flatten(1).any(1).sum() < 30
 
 
 def test_distractors_are_added_as_anything_equally() -> None:
@@ -346,6 +382,19 @@ def test_added_strokes_make_upstrokes_feet_and_bars_of_ones_and_sevens_alone() -
     upstroke = changed[1, 0] > images[1, 0]
     assert upstroke[:, :13].any()  # goes to the left
     assert torch.nonzero(upstroke)[:, 0].min() >= 2  # from the top of the line, not above it
+
+
+def test_the_longer_an_upstroke_the_steeper() -> None:
+    """One that is long and nearly level is a seven's bar."""
+    inked = torch.zeros(20, 28, 28, dtype=torch.bool)
+    inked[:, 4:24, 13:16] = True
+    for sideways in (0.0, 0.5, 1.0):
+        start, end = upstrokes_of(inked, torch.linspace(0, 1, 20), torch.full((20,), sideways))
+        down, left = (end - start)[:, 0], (start - end)[:, 1]
+        lengths, slopes = torch.hypot(down, left), down / left
+        torch.testing.assert_close(lengths, torch.linspace(5, 14, 20))
+        assert (slopes.diff() > 0).all()
+        assert slopes[-1] > math.tan(math.radians(41))
 
 
 def test_no_strokes_are_added_at_share_zero() -> None:

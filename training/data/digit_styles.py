@@ -33,7 +33,7 @@ def add_strokes(images: Tensor, targets: Tensor, generator: torch.Generator, sha
     bar = (targets == 7) & (draws[:, 1] < share / 2)
     amount, sideways, width = draws[:, 2], draws[:, 3], _between(_HALF_WIDTH_PX, draws[:, 4])
     inked = images[:, 0] > 0.5
-    for chosen, segment in ((upstroke, _upstroke), (foot, _foot), (bar, _bar)):
+    for chosen, segment in ((upstroke, upstrokes_of), (foot, _foot), (bar, _bar)):
         # Without ink there is nothing to add a stroke to.
         indices = torch.nonzero(chosen & inked.any(2).any(1))[:, 0]
         if len(indices):
@@ -43,8 +43,11 @@ def add_strokes(images: Tensor, targets: Tensor, generator: torch.Generator, sha
     return images
 
 
-def _upstroke(inked: Tensor, amount: Tensor, sideways: Tensor) -> tuple[Tensor, Tensor]:
-    """From the top of the ink down to the left."""
+def upstrokes_of(inked: Tensor, amount: Tensor, sideways: Tensor) -> tuple[Tensor, Tensor]:
+    """From the top of the ink down to the left: where the strokes start and end, N×2 each (row, column).
+
+    `inked` is bool N×H×W; `amount` and `sideways`, N of 0…1, choose length and angle within their bounds.
+    """
     top = _rows(inked)[0]
     start = torch.stack([top, _column(inked, top)], 1)
     degrees = _between(_SHORT_UPSTROKE_DEGREES, sideways), _between(_LONG_UPSTROKE_DEGREES, sideways)
