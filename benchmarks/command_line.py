@@ -1,6 +1,7 @@
 """What the command lines of the picture benchmarks share: numbers that count something, and errors in one line."""
 
 import argparse
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,3 +33,7 @@ def errors_in_one_line() -> Iterator[None]:
         raise SystemExit(f"error: {error.request.url} answered {error.response.status_code}: {detail}") from error
     except httpx.RequestError as error:
         raise SystemExit(f"error: {error.request.url}: {error}") from error
+    except httpx.InvalidURL as error:
+        raise SystemExit(f"error: --url: {error}") from error
+    except json.JSONDecodeError as error:
+        raise SystemExit("error: what answers at --url is not Sightline") from error

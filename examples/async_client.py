@@ -63,7 +63,7 @@ async def ask_all(
             except Refused as refused:
                 return refused
             except OSError as error:  # the others are answered all the same
-                return Refused(str(error))
+                return Refused(f"{picture}: {error.strerror}")
 
     for answer in [asyncio.create_task(one(picture)) for picture in pictures]:
         yield await answer

@@ -77,9 +77,12 @@ def main() -> int:
         for picture in arguments.pictures:
             try:
                 print(json.dumps(ask(client, arguments.path, picture, deadline_s=arguments.deadline)))
-            except (Refused, OSError) as error:
+            except Refused as error:
                 refused = 1
                 print(error, file=sys.stderr)
+            except OSError as error:
+                refused = 1
+                print(f"{picture}: {error.strerror}", file=sys.stderr)
     return refused
 
 

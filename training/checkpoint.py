@@ -97,6 +97,11 @@ class Checkpoint:
         """Whether it, or what it began with, was trained on the validation split: then scores on that say nothing."""
         return bool(self.setting("with-validation") or self.setting("init-with-validation"))
 
+    def saw_validation_of(self, task: Task) -> bool:
+        """Whether it was trained on what a training of `task` validates on: one of the same data set."""
+        own = TASKS.get(self.task)
+        return self.saw_validation and own is not None and own.dataset == task.dataset
+
     def digest(self) -> str:
         """Tells its weights from others, whatever file they are in."""
         found = hashlib.sha256()

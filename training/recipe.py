@@ -8,6 +8,7 @@ from functools import partial
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -114,10 +115,13 @@ def _held(value: object) -> dict[str, object] | None:
         return {each.name: getattr(value, each.name) for each in fields(value)}
     if isinstance(value, partial):
         return {"func": value.func, "args": value.args, "keywords": value.keywords}
-    if isinstance(value, Tensor):  # the text of a large one leaves most of it out
-        return {"dtype": str(value.dtype), "values": value.tolist()}
+    if isinstance(value, Tensor | np.ndarray):  # the text of a large one leaves most of it out
+        flat = torch.as_tensor(value).detach().cpu().contiguous().view(-1)
+        content = hashlib.sha256(flat.view(torch.uint8).numpy().tobytes()).hexdigest()
+        return {"type": str(value.dtype), "shape": tuple(value.shape), "content": content}
     # A module's text names its parts alone. What it is to learn begins at random, and is no part of a recipe.
     if isinstance(value, nn.Module):
-        return {name: each for name, each in vars(value).items() if name not in {"training", "_parameters"}}
+        held = {name: each for name, each in vars(value).items() if name not in {"training", "_parameters"}}
+        return held | {name: each for name, each in value.named_parameters(recurse=False) if not each.requires_grad}
     # Python's own text of an object says where it is in memory, which differs from run to run.
     return vars(value) if type(value).__repr__ is object.__repr__ else None

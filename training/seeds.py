@@ -66,7 +66,9 @@ def _check_comparable(paths: Sequence[Path], states: Sequence[Checkpoint]) -> No
                 f"{path}, or what it began with, was trained on the validation split too, which is to say which seed "
                 "is best"
             )
-    if len({(state.epochs, tuple((state.settings or {}).items())) for state in states}) > 1:
+    # What was not asked for may be missing in one that earlier code began.
+    asked = [{name: value for name, value in (state.settings or {}).items() if value is not None} for state in states]
+    if len({(state.epochs, tuple(sorted(each.items()))) for state, each in zip(states, asked, strict=True)}) > 1:
         raise TrainingError(
             "the checkpoints are of different epochs, learning rates or recipes; only the seed may differ"
         )

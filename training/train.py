@@ -86,7 +86,7 @@ def train(
     settings = {
         "learning-rate": recipe.learning_rate,
         "init": initial and initial.digest(),
-        "init-with-validation": (initial is not None and initial.task == task.name and initial.saw_validation) or None,
+        "init-with-validation": (initial is not None and initial.saw_validation_of(task)) or None,
         "hold-out": hold_out,
         "with-validation": with_validation,
         "swa": swa or None,  # as where it is missing, in a checkpoint from before there was any

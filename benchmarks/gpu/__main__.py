@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--peak-gb-per-s", type=float, help="its memory's bandwidth")
     chosen = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the service is ended, too
     try:
         found = check(chosen)
     except (StartupError, SideError) as error:

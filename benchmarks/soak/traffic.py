@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 
 import httpx
 
@@ -16,6 +17,8 @@ from benchmarks.soak.messages import Message, messages
 SHARE_HOSTILE = 0.3
 STEADY_LOAD, BURST_LOAD = 0.8, 3  # in terms of what the service can do
 _LEARN_S = 10
+_NOTICED_S = 10  # by when the end of the process has been noticed
+_Sent = TypeVar("_Sent")
 # What a client may see that is told 413 and cut off while it still sends. A timeout is none of them: it is no answer.
 _CUT_OFF = (httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError)
 
@@ -128,7 +131,8 @@ class Soak:
                     status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
                     rss_mb, threads = int(status["VmRSS"].split()[0]) / 1024, int(status["Threads"])
                     files = len(list((folder / "fd").iterdir()))
-                except (OSError, KeyError) as error:  # one whose end nobody asked about has a status, but no memory
+                except (FileNotFoundError, ProcessLookupError, KeyError) as error:
+                    # One whose end nobody has asked about has a status, but no memory.
                     raise ServiceEndedError(f"the service ended after {at_s:.0f} s of the soak") from error
                 self.samples.append(Sample(at_s, rss_mb, files, threads, ready))
                 await asyncio.sleep(1)
@@ -183,8 +187,8 @@ async def soak(url: str, pid: int, seconds: float, seed: int) -> Result:
     limits = httpx.Limits(max_connections=400, max_keepalive_connections=100)
     async with httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as client:
         run = Soak(client, pid, seed)
-        capacity = await run.learn()
         watcher = asyncio.create_task(run.watch())
+        capacity = await _while_it_runs(run.learn(), watcher)
         steady_from = time.monotonic() - run.started_at
         steady = await _while_it_runs(run.send(STEADY_LOAD * capacity, seconds), watcher)
         steady_to = time.monotonic() - run.started_at
@@ -197,10 +201,12 @@ async def soak(url: str, pid: int, seconds: float, seed: int) -> Result:
     return Result(seconds, capacity, names, steady, burst, tuple(run.samples), (steady_from, steady_to))
 
 
-async def _while_it_runs(sending: Coroutine[None, None, Tally], watcher: "asyncio.Task[None]") -> Tally:
-    """What `sending` gives, unless the watcher of the process fails before."""
+async def _while_it_runs(sending: Coroutine[None, None, _Sent], watcher: "asyncio.Task[None]") -> _Sent:
+    """What `sending` gives, unless the watcher of the process fails: then an error of sending was that, too."""
     task = asyncio.create_task(sending)
     await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done() and task.exception() is not None:
+        await asyncio.wait({watcher}, timeout=_NOTICED_S)
     if watcher.done():
         task.cancel()
         await watcher

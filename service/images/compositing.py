@@ -10,9 +10,10 @@ from PIL import Image
 from service.images.filtering import FloatMap, trimmed
 
 _ONE_COLOR = 20.0  # mean distance in RGB levels (0…255) within which all that is visible has one colour
-_ANOTHER_COLOR = 60.0  # distance from that colour at which there is ink on a sheet, however little
+_ANOTHER_COLOR = 14.0  # distance from that colour at which there is ink on a sheet: 8 levels of grey
 _STRIP_PIXELS = 1 << 20
-_SHEET = 0.8  # share of its bounding box that a cut-out sheet of paper covers, and a digit in two colours does not
+_SHEET = 0.8  # share of its bounding box that a cut-out sheet of paper covers, and a digit in two colours does not;
+# and of the picture that one covers which is not cut out, and no digit does
 
 
 def on_white(picture: Image.Image) -> Image.Image:
@@ -27,7 +28,8 @@ def on_contrast(picture: Image.Image) -> Image.Image | None:
     """A picture with ink as RGB, on what the ink stands out from where it is transparent; None: nothing is visible.
 
     Where all that is visible has one colour, the alpha channel itself is the drawing: it is given back, white on black.
-    A sheet of paper has nearly one colour too, where there is little ink on it; there the ink is the drawing.
+    A sheet that fills the picture has nearly one colour too, where there is little ink on it: there the ink is the
+    drawing.
     """
     if picture.mode != "RGBA":
         return picture if picture.mode == "RGB" else picture.convert("RGB")  # which would copy it
@@ -43,10 +45,9 @@ def on_contrast(picture: Image.Image) -> Image.Image | None:
         spread += float((distance * part).sum())
         another = another or bool(((distance > _ANOTHER_COLOR) & (part > 0.5)).any())
     visible = alpha > 127
-    sheet = _fill_of_box(visible) > _SHEET
-    if spread / weight < _ONE_COLOR and not (sheet and another):
+    if spread / weight < _ONE_COLOR and not (another and visible.mean() > _SHEET):
         return picture.getchannel("A").convert("RGB")
-    if sheet:  # cut out, with ink on it: it goes on outside
+    if _fill_of_box(visible) > _SHEET:  # cut out, with ink on it: it goes on outside
         step = 1 + isqrt(picture.width * picture.height // _STRIP_PIXELS)  # the median of so many is that of all
         looked_at = samples[::step, ::step, :3][visible[::step, ::step]]
         if not len(looked_at):  # a sheet so narrow that it lies between them

@@ -127,7 +127,7 @@ class SegmentQuery(_ModelQuery):
     openapi_extra=_pictures("/static/docs/seven.png", "a seven of 28×28 pixels"),
 )
 async def post_classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -> Response:
-    """Answer one or more pictures with their most probable classes."""
+    """Answer one or more pictures with their most probable classes. Other parameters than these are refused."""
     pipeline, timings = await pipeline_of(request), request.state.timings
     async with pipeline.receive(request, "classification", query.model, timings) as job:
         reply = await classify(pipeline, job, top_k=query.top_k, output=query.output)
@@ -150,7 +150,7 @@ async def post_classify(request: Request, query: Annotated[ClassifyQuery, Query(
     openapi_extra=_pictures("/static/page/street.jpg", "a street, drawn"),
 )
 async def post_segment(request: Request, query: Annotated[SegmentQuery, Query()]) -> Response:
-    """Answer one or more pictures with the class of every pixel."""
+    """Answer one or more pictures with the class of every pixel. Other parameters than these are refused."""
     pipeline, timings = await pipeline_of(request), request.state.timings
     async with pipeline.receive(request, "segmentation", query.model, timings) as job:
         reply = await segment(pipeline, job, output=query.output)

@@ -34,6 +34,11 @@ def test_a_service_that_is_not_there(mnist: Path) -> None:
         harder_pictures.main(["--data", str(mnist), "--url", NOBODY, "--digits", "1"])
 
 
+def test_an_address_that_is_none(mnist: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^error: --url: Invalid port"):
+        harder_pictures.main(["--data", str(mnist), "--url", "http://127.0.0.1:port", "--digits", "1"])
+
+
 def test_a_model_that_is_not_there(mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_models.save_all(tmp_path)
     monkeypatch.setenv("SIGHTLINE_MODELS_DIR", str(tmp_path))

@@ -76,7 +76,7 @@ def test_a_file_that_cannot_be_read_takes_no_other_with_it(client: str, service:
     done = run(client, *arguments_for(client, tmp_path), "--url", url(service))
     assert done.returncode == 1
     assert [json.loads(line)["filename"] for line in done.stdout.splitlines()] == ["b.png"]
-    assert "Input/output error" in done.stderr
+    assert done.stderr == f"{tmp_path}/a.png: Input/output error\n"
     assert "Traceback" not in done.stderr
 
 
@@ -229,7 +229,7 @@ def test_a_frame_has_no_longer_than_its_deadline(tmp_path: Path) -> None:
         assert time.monotonic() - started_at < 30
     assert done.returncode == 1
     assert "frame 000: " in done.stderr
-    assert 2 <= len(asked) <= 3
+    assert 1 <= len(asked) <= 3
 
 
 def test_no_frames_are_not_called_a_success(tmp_path: Path) -> None:

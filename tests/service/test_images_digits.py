@@ -269,11 +269,29 @@ def test_doubt_is_that_of_the_marks_themselves() -> None:
         assert clearest.doubt in [marks.doubt for marks in tried if marks is not None]
 
 
+@pytest.mark.parametrize("beside", ["fringe", "speck"])
+@pytest.mark.parametrize("width", [24, 40, 60])
+def test_a_bar_on_nothing_is_no_sheet(width: int, beside: str) -> None:
+    """A one that is a bar fills its box as a sheet does, and may have another colour at its edge or in a speck."""
+    picture = Image.new("RGBA", (300, 300))
+    pen = ImageDraw.Draw(picture)
+    box = (150 - width // 2, 50, 149 + width // 2, 249)
+    pen.rectangle(box, fill="black")
+    if beside == "fringe":
+        pen.rectangle(box, outline=(110, 110, 110, 200))
+    else:
+        pen.rectangle((148, 148, 151, 151), fill="white")
+    digit, found = find_digit(picture)
+    assert np.abs(np.subtract(found, (box[0], 50, box[2] + 1, 250))).max() <= 2
+    assert (digit[5:23, 14] > 127).all()
+
+
+@pytest.mark.parametrize("ink", [0, 150, 222])
 @pytest.mark.parametrize("edge", ["round corners", "one pixel"])
-def test_little_ink_on_a_sheet_that_is_nearly_opaque(edge: str) -> None:
+def test_little_ink_on_a_sheet_that_is_nearly_opaque(edge: str, ink: int) -> None:
     """As a window's screenshot is: it has nearly one colour, and it is not its shape that is the drawing."""
     picture = Image.new("RGBA", (600, 500), "white")
-    ImageDraw.Draw(picture).line([(262, 190), (330, 190), (285, 308)], fill="black", width=9)
+    ImageDraw.Draw(picture).line([(262, 190), (330, 190), (285, 308)], fill=(ink, ink, ink), width=9)
     opaque = find_digit(picture.convert("RGB"))
     alpha = Image.new("L", picture.size, 255)
     if edge == "one pixel":

@@ -247,6 +247,10 @@ def test_how_a_task_is_trained_is_told_from_other_ways_in_any_process() -> None:
     assert by_name.digest() == DIGITS.digest()
     assert digest(_Noise(0.1), _Noise(0.1).again) == digest(_Noise(0.1), _Noise(0.1).again)
     assert digest(_Filter(0.1)) == digest(_Filter(0.1))
+    for part in ("kernel", "fixed", "array"):  # each by itself
+        changed = _Filter(0.1)
+        setattr(changed, part, getattr(_Filter(0.2), part))
+        assert digest(changed) != digest(_Filter(0.1))
     program = (
         "from tests.training.test_training import _scaled, digest; from training.tasks import STREETS;"
         "print(STREETS.digest(), digest(_scaled(1.0)))"
@@ -297,6 +301,8 @@ class _Filter(torch.nn.Module):
     def __init__(self, amount: float) -> None:
         super().__init__()
         self.register_buffer("kernel", torch.full((40, 40), 1.0).index_put_((torch.tensor(20),), torch.tensor(amount)))
+        self.fixed = torch.nn.Parameter(torch.full((2,), amount), requires_grad=False)
+        self.array = np.linspace(0, amount, 3000)
         self.learnt = torch.nn.Linear(3, 3)
 
     def forward(

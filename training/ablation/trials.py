@@ -77,10 +77,13 @@ def run(
     if unknown := set(parts) - set(PARTS[name]):
         raise TrainingError(f"{name} has no {', '.join(sorted(unknown))}; there are {', '.join(PARTS[name])}")
     before = read_trials(out)
-    for row in rows:  # now and not when all has been trained
-        exactly = replace(shortening, epochs=shortening.epochs or row.task.recipe.epochs)
-        theirs = [line for line in before if line["row"] == row.name]
-        check_alike(out, row.name, [*theirs, asdict(exactly) | {"recipe": recipe_of(row)}])
+    planned = [
+        asdict(shortening)
+        | {"row": row.name, "epochs": shortening.epochs or row.task.recipe.epochs, "recipe": recipe_of(row)}
+        for row in rows
+    ]
+    for each in {line["row"] for line in before}:  # now and not when all has been trained
+        check_alike(out, each, [line for line in [*before, *planned] if line["row"] == each])
     done = {(line["row"], line["part"], Shortening.of(line), line.get("recipe")) for line in before}
     for row in rows:
         exactly = replace(shortening, epochs=shortening.epochs or row.task.recipe.epochs)

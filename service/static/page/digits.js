@@ -31,8 +31,8 @@ export function startDigits(models) {
       const body = await pad.picture();
       const onWait = (seconds) => subject === pad.subject && wait(`Too busy: asking again in ${seconds} s.`);
       const answer = () => ask(`classify?${query}`, { body, signal, onWait });
-      // Without it the answer is one all the same.
-      const input = () => ask(`classify?${query}&output=input`, { body, signal }).catch(() => null);
+      // Without it the answer is one all the same, and the next drawing does not wait for it.
+      const input = () => ask(`classify?${query}&output=input`, { body, signal, attempts: 1 }).catch(() => null);
       const early = pad.photo ? null : input(); // a photograph may take long to send: that goes one after the other
       const classified = await answer();
       if (subject === pad.subject) show(classified, manifest);

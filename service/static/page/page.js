@@ -8,7 +8,7 @@ import { startStreets } from "./streets.js";
 const TABS = ["digits", "streets"];
 const COMMANDS = byId("curl").textContent;
 const takers = {}; // by panel: what takes a file there
-const waiting = {}; // by panel: the file that came before there was anything to take it
+let early = null; // the file that came before there was anything to take it
 
 startTabs();
 startKey();
@@ -32,7 +32,8 @@ async function start() {
     const left = TABS.filter((tab) => takers[tab]);
     if (left.length && !takers[current()]) select(left[0]);
     showCommands();
-    for (const tab of left) if (waiting[tab]) takers[tab](waiting[tab]);
+    if (early) takers[current()]?.(early);
+    early = null;
     document.body.dataset.state = "ready";
   } catch (error) {
     for (const id of ["digit-problem", "street-problem"]) showProblem(byId(id), error, again);
@@ -80,7 +81,7 @@ function startFiles() {
     const file = [...files].find(({ type }) => type.startsWith("image/")) ?? files[0];
     if (!file) return;
     if (takers[current()]) takers[current()](file);
-    else waiting[current()] = file;
+    else early = file;
   };
   for (const id of ["digit-file", "street-file"]) {
     byId(id).addEventListener("change", ({ target }) => {
@@ -120,7 +121,7 @@ function startKey() {
 function startLinks() {
   for (const link of document.querySelectorAll('a[href="models"]')) {
     link.addEventListener("click", async (event) => {
-      if (!hasKey()) return;
+      if (!hasKey() || event.ctrlKey || event.metaKey || event.shiftKey) return;
       event.preventDefault();
       try {
         const { answer } = await ask("models");

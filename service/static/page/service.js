@@ -35,10 +35,11 @@ export function onKeyWanted(ask) {
  * Ask the service: GET without a body, else POST.
  *
  * Resolves to `{ answer, server, total, roundTrip }`: JSON or a Blob; the stages of Server-Timing by name, their
- * total, and the time until the last byte was here, in milliseconds. `onWait(seconds)` is told of each pause that a
+ * total, and the time until the last byte was here, in milliseconds. `attempts` is how often a busy service
+ * is asked, `onWait(seconds)` is told of each pause that a
  * busy service asked for. Rejects with a Problem, or an AbortError after `signal`.
  */
-export async function ask(path, { body, signal, onWait = () => {} } = {}) {
+export async function ask(path, { body, signal, attempts = ATTEMPTS, onWait = () => {} } = {}) {
   for (let attempt = 1; ; attempt++) {
     const used = key;
     const startedAt = performance.now();
@@ -51,7 +52,7 @@ export async function ask(path, { body, signal, onWait = () => {} } = {}) {
     }
     const problem = await problemOf(response);
     if (response.status === 401 && (used !== key || (await renewKey(problem.message)))) continue;
-    if (response.status !== 503 || attempt >= ATTEMPTS) throw problem;
+    if (response.status !== 503 || attempt >= attempts) throw problem;
     const seconds = Math.min(Math.max(Number(response.headers.get("retry-after")) || 1, 0.5), 30);
     onWait(seconds);
     // A little later than asked, each a little differently: those who were refused together should not come together.

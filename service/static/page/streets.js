@@ -79,6 +79,7 @@ export function startStreets(models) {
       mask = new Blob([bytes], { type: "image/png" });
     } catch (error) {
       if (signal.aborted) return;
+      say("");
       showProblem(byId("street-problem"), error, look);
     }
     busy(null);
