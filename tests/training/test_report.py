@@ -205,7 +205,7 @@ def digits_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("models") / "digits.fp32.onnx"
     pictures = np.random.default_rng(0).integers(0, 256, (8, 28, 28, 1), dtype=np.uint8)
-    export(DIGITS, DIGITS.build().eval(), "fp32", pictures, path, version="3", name="<mine>")
+    export(DIGITS, DIGITS.build().eval(), "fp32", pictures, path, version="<3>", name="mine")
     return path
 
 
@@ -231,9 +231,11 @@ def test_the_command_writes_a_page_of_a_classifier(digits_file: Path, mnist: Pat
             assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 50
     page = (out / "index.html").read_text(encoding="utf-8")
     assert all(f'<img src="{name}.png"' in page for name in pictures)
-    assert "<h1>&lt;mine&gt; fp32, MNIST test</h1>" in page
+    assert "<h1>mine fp32, MNIST test</h1>" in page
+    assert "&lt;3&gt;" in page
+    assert "<3>" not in page
     scores = json.loads((out / "scores.json").read_text(encoding="utf-8"))
-    assert (scores["name"], scores["version"], scores["split"], scores["pictures"]) == ("<mine>", "3", "test", 40)
+    assert (scores["name"], scores["version"], scores["split"], scores["pictures"]) == ("mine", "<3>", "test", 40)
     matrix = np.array(scores["confusion_matrix"])
     assert matrix.sum() == 40
     assert scores["scores"]["accuracy"] == pytest.approx(np.trace(matrix) / 40)
