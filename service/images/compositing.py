@@ -12,8 +12,8 @@ from service.images.filtering import FloatMap, trimmed
 _ONE_COLOR = 20.0  # mean distance in RGB levels (0…255) within which all that is visible has one colour
 _ANOTHER_COLOR = 14.0  # distance from that colour at which there is ink on a sheet: 8 levels of grey
 _STRIP_PIXELS = 1 << 20
-_SHEET = 0.8  # share of its bounding box that a cut-out sheet of paper covers, and a digit in two colours does not;
-# and of the picture that one covers which is not cut out, and no digit does
+_SHEET = 0.8  # share of its bounding box that a cut-out sheet of paper covers, and a digit in two colours does not
+_WHOLE_SHEET = 0.8  # share of the picture that a sheet covers which is not cut out, and no digit does
 
 
 def on_white(picture: Image.Image) -> Image.Image:
@@ -45,7 +45,7 @@ def on_contrast(picture: Image.Image) -> Image.Image | None:
         spread += float((distance * part).sum())
         another = another or bool(((distance > _ANOTHER_COLOR) & (part > 0.5)).any())
     visible = alpha > 127
-    if spread / weight < _ONE_COLOR and not (another and visible.mean() > _SHEET):
+    if spread / weight < _ONE_COLOR and not (another and visible.mean() > _WHOLE_SHEET):
         return picture.getchannel("A").convert("RGB")
     if _fill_of_box(visible) > _SHEET:  # cut out, with ink on it: it goes on outside
         step = 1 + isqrt(picture.width * picture.height // _STRIP_PIXELS)  # the median of so many is that of all

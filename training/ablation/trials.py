@@ -77,21 +77,19 @@ def run(
     if unknown := set(parts) - set(PARTS[name]):
         raise TrainingError(f"{name} has no {', '.join(sorted(unknown))}; there are {', '.join(PARTS[name])}")
     before = read_trials(out)
-    planned = [
-        asdict(shortening)
-        | {"row": row.name, "epochs": shortening.epochs or row.task.recipe.epochs, "recipe": recipe_of(row)}
-        for row in rows
-    ]
+    exactly = {row.name: replace(shortening, epochs=shortening.epochs or row.task.recipe.epochs) for row in rows}
+    planned = [asdict(exactly[row.name]) | {"row": row.name, "recipe": recipe_of(row)} for row in rows]
     for each in {line["row"] for line in before}:  # now and not when all has been trained
         check_alike(out, each, [line for line in [*before, *planned] if line["row"] == each])
     done = {(line["row"], line["part"], Shortening.of(line), line.get("recipe")) for line in before}
     for row in rows:
-        exactly = replace(shortening, epochs=shortening.epochs or row.task.recipe.epochs)
         for part in parts or PARTS[name]:
-            if (row.name, part, exactly, recipe_of(row)) in done:
+            if (row.name, part, exactly[row.name], recipe_of(row)) in done:
                 continue
-            folder = trial_folder(out, row.name, part, exactly, recipe_of(row))
-            line, probabilities = run_trial(row, part, data=data, folder=folder, device=device, shortening=exactly)
+            folder = trial_folder(out, row.name, part, exactly[row.name], recipe_of(row))
+            line, probabilities = run_trial(
+                row, part, data=data, folder=folder, device=device, shortening=exactly[row.name]
+            )
             if probabilities is not None:
                 np.save(folder / "probabilities.npy", probabilities)
             with (out / "trials.jsonl").open("a", encoding="utf-8") as trials:

@@ -35,9 +35,8 @@ export function onKeyWanted(ask) {
  * Ask the service: GET without a body, else POST.
  *
  * Resolves to `{ answer, server, total, roundTrip }`: JSON or a Blob; the stages of Server-Timing by name, their
- * total, and the time until the last byte was here, in milliseconds. `attempts` is how often a busy service
- * is asked, `onWait(seconds)` is told of each pause that a
- * busy service asked for. Rejects with a Problem, or an AbortError after `signal`.
+ * total, and the time until the last byte was here, in milliseconds. `attempts` is how often a busy service is asked;
+ * `onWait(seconds)` is told of each pause that it asked for. Rejects with a Problem, or an AbortError after `signal`.
  */
 export async function ask(path, { body, signal, attempts = ATTEMPTS, onWait = () => {} } = {}) {
   for (let attempt = 1; ; attempt++) {
