@@ -40,6 +40,11 @@ def _digit_pictures() -> dict[str, bytes]:
     small.paste(seven.resize((120, round(120 * seven.height / seven.width))), (470, 40))
     stroke = Image.new("RGBA", (300, 400), (0, 0, 0, 0))  # transparent paper, white ink
     ImageDraw.Draw(stroke).line([(80, 70), (220, 70), (140, 330)], fill=(255, 255, 255, 255), width=26, joint="curve")
+    # A four that is nearly closed to a nine: other weights hardly change how sevens are read, but how this is.
+    between = Image.new("L", (300, 400), 255)
+    draw = ImageDraw.Draw(between)
+    draw.line([(176, 75), (90, 75), (80, 200), (210, 200)], fill=0, width=22, joint="curve")
+    draw.line([(215, 65), (205, 340)], fill=0, width=22)
     # MNIST's own form, which must pass through unchanged: what the example becomes.
     formed = prepare(seven, ModelInput(height=28, width=28, color="L"), "mnist-digit").pixels[..., 0]
     turned = Image.Exif()
@@ -49,6 +54,7 @@ def _digit_pictures() -> dict[str, bytes]:
         "digit-small-off-centre.png": _encoded(small, "PNG"),
         "digit-transparent.png": _encoded(stroke, "PNG"),
         "digit-mnist-form.png": _encoded(Image.fromarray(formed), "PNG"),
+        "digit-four-or-nine.png": _encoded(between, "PNG"),
         "digit-turned.jpg": _encoded(seven.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=92, exif=turned),
     }
 

@@ -20,7 +20,7 @@ LEVELS = {".png": 0, ".jpg": 4}
 
 
 def test_the_golden_files_are_all_there() -> None:
-    assert len(DIGITS) == 5
+    assert len(DIGITS) == 6
     assert len(STREETS) == 3
 
 
@@ -49,6 +49,12 @@ def test_streets_are_answered_as_at_export(service: httpx.Client, path: Path) ->
     expected = _open(path.with_name(f"{path.stem}.labels.png").read_bytes())
     assert mask.shape == expected.shape
     assert (mask == expected).mean() > (0.9999 if path.suffix == ".png" else 0.98)
+
+
+def test_a_golden_digit_is_not_certain() -> None:
+    """One that is read with a probability of 1 hardly changes with the weights."""
+    tops = [max(json.loads(path.with_suffix(".json").read_text())["probabilities"]) for path in DIGITS]
+    assert min(tops) < 0.9
 
 
 def test_a_golden_digit_in_mnists_form_passed_through_unchanged() -> None:
