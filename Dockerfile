@@ -25,6 +25,12 @@ RUN python -m venv /opt/sightline \
         ! LD_LIBRARY_PATH=$(printf '%s:' nvidia/*/lib) ldd onnxruntime/capi/libonnxruntime_providers_cuda.so \
             | grep 'not found' | grep -v 'libcuda\.so\.1' >&2; \
     fi
+WORKDIR /app
+COPY service service
+COPY models models
+COPY LICENSE LICENSE
+# In a clone that was made under a strict umask nobody but its owner can read them, and that is not who serves.
+RUN chmod -R a+rX .
 
 FROM python:3.11-slim-bookworm
 ENV PATH=/opt/sightline/bin:$PATH \
@@ -38,17 +44,16 @@ ENV PATH=/opt/sightline/bin:$PATH \
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin sightline
 WORKDIR /app
 COPY --from=build /opt/sightline /opt/sightline
-COPY service service
-COPY models models
+COPY --from=build /app /app
 USER 10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 # The start period is for the slowest start there may be: SIGHTLINE_CUDA_CONV_SEARCH=exhaustive makes hundreds of searches
 # (docs/gpu.md says how many), which ten minutes allow a second each. A long one costs nothing: the first success ends it,
 # and a start that fails or hangs ends the process by itself. A short one would make compose give up the edge, which waits
-# for a healthy replica.
+# for a healthy replica. Not urllib, which would ask a proxy that Docker is configured to hand to containers.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=600s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ.get('SIGHTLINE_PORT', '8000')}/readyz\", timeout=2)"]
+    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('SIGHTLINE_PORT', '8000')), timeout=2); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["python", "-m", "service"]
 # Last, so that another revision or moment costs no layer. docs/security.md shows how they are given.
 ARG VARIANT=gpu

@@ -10,6 +10,8 @@ folder=${1:?usage: $0 FOLDER [URL]} url=${2:-http://127.0.0.1:8000}
 # A file, which curl empties before it asks again: on a pipe the refusal would stand before the answer.
 answer=$(mktemp)
 trap 'rm -f "$answer"' EXIT
+trap 'exit 130' INT # without these some shells end without the line above
+trap 'exit 143' TERM
 failed=0
 for picture in "$folder"/*; do
   [ -f "$picture" ] || continue

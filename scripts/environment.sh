@@ -68,6 +68,8 @@ make_environment() {
   # The build happens on a copy, so that nothing but the environment is written into the checkout.
   build=$(mktemp -d)
   trap 'rm -rf "$build"' EXIT
+  trap 'exit 130' INT # without these dash ends without its EXIT trap
+  trap 'exit 143' TERM
   cp pyproject.toml README.md LICENSE "$build/"
   if ! "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "sightline[$extras] @ file://$build"; then
     say "the installation failed: see pip's message above; nothing was started"
@@ -75,5 +77,5 @@ make_environment() {
   fi
   cp pyproject.toml "$stamp"
   rm -rf "$build"
-  trap - EXIT
+  trap - EXIT INT TERM
 }

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service import errors, routes
 from service.admission import Admissions
 from service.bodies import BodyBudget, HeadMiddleware, UnreadBodyMiddleware
+from service.cores import available_cores
 from service.heap import give_back_freed_memory
 from service.keys import KeyFile, KeyMiddleware
 from service.logs import RequestLog
@@ -28,7 +29,7 @@ from service.models import Model, open_engines, start_models
 from service.observation import Observation
 from service.pipeline import Pipeline
 from service.problems import INTERNAL, INTERNAL_DETAIL, MEDIA_TYPE, ProblemKind, kind_of, kind_of_status
-from service.providers import available_cores, onnxruntime_version
+from service.providers import onnxruntime_version
 from service.routes.direct import DirectRoutes
 from service.settings import Settings
 from service.static_files import StaticFolder

@@ -8,7 +8,6 @@ providers it ended up with and for the place of every node.
 import contextlib
 import io
 import logging
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any, Literal
 import onnxruntime as ort
 
 from service import cuda_driver
+from service.cores import available_cores
 from service.errors import StartupError
 from service.manifest import Precision
 
@@ -219,12 +219,6 @@ def why_a_run_failed(error: BaseException) -> str:
             "take the build for CUDA 12 (VARIANT=cuda12), another card, or SIGHTLINE_PROVIDER=cpu"
         )
     return reason
-
-
-def available_cores() -> int:
-    """CPU cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on Windows and macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def onnxruntime_version() -> str:

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import StartupError
@@ -169,7 +169,7 @@ class Settings(BaseSettings):
         default=0, ge=0, description="Threads of one segmentation run on the CPU; 0: every available core."
     )
     decode_threads: int = Field(
-        default=0, ge=0, description="Threads that decode and draw pictures; 0: one for each core."
+        default=0, ge=0, description="Threads that decode and draw pictures; 0: one for each available core."
     )
     decode_timeout_s: float = Field(
         default=60.0,
@@ -179,6 +179,12 @@ class Settings(BaseSettings):
         "and ends with 1, for its supervisor to start it anew.",
     )
     max_decode_queue_size: int = Field(default=512, ge=1, description="Pictures waiting for one of the decode threads.")
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _not_kubernetes(cls, value: object) -> object:
+        """Kubernetes gives every pod beside a Service named `sightline` a SIGHTLINE_PORT=tcp://ADDRESS:PORT."""
+        return cls.model_fields["port"].default if isinstance(value, str) and value.startswith("tcp://") else value
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Settings":
@@ -227,7 +233,7 @@ def misspelt(names: Iterable[str]) -> dict[str, str]:
     found = {}
     for name in names:
         rest = name.removeprefix(ENV_PREFIX)
-        # Kubernetes names its own after a service: SIGHTLINE_SERVICE_HOST, SIGHTLINE_PORT_80_TCP.
+        # Kubernetes names its own after a Service: SIGHTLINE_SERVICE_HOST, SIGHTLINE_PORT_80_TCP.
         if rest == name or rest in known or rest.startswith(("SERVICE_", "PORT_")):
             continue
         if close := get_close_matches(rest, known, n=1, cutoff=_LIKE):

@@ -58,7 +58,8 @@ SERVICE: dict[str, set[str]] = {
     "cuda_driver": set(),
     "engine_thread": {"errors"},
     "bindings": set(),
-    "providers": {"cuda_driver", "errors", "manifest"},
+    "cores": set(),
+    "providers": {"cores", "cuda_driver", "errors", "manifest"},
     "graph": {"artifacts", "errors", "manifest"},
     "engine": {"artifacts", "bindings", "engine_thread", "errors", "graph", "manifest", "providers"},
     "preparing": {"errors", "images", "manifest", "uploads", "workers"},
@@ -110,6 +111,7 @@ SERVICE: dict[str, set[str]] = {
     "app": {
         "admission",
         "bodies",
+        "cores",
         "errors",
         "heap",
         "keys",

@@ -12,9 +12,10 @@ import onnxruntime as ort
 
 from service.artifacts import Artifact
 from service.bindings import BoundRuns
+from service.cores import available_cores
 from service.graph import shapes
 from service.manifest import Manifest
-from service.providers import CudaOptions, Provider, available_cores, load_cuda_libraries, options_of, placement
+from service.providers import CudaOptions, Provider, load_cuda_libraries, options_of, placement
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 

@@ -179,6 +179,24 @@ def test_the_log_says_what_was_asked_for(tmp_path: Path, replicas: tuple[Replica
     assert (entry["method"], entry["path"], entry["status"]) == ("POST", "/classify", 413)
 
 
+def test_a_line_of_the_log_is_found_by_the_request_id(tmp_path: Path, replicas: tuple[Replica, Replica]) -> None:
+    """The client's own where the service would keep it; a page of nginx's own bears it, too."""
+    sent = ["camera-7", "no id", None, "camera-8"]
+    with (
+        edge(tmp_path, [replicas[0].server_port]) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        for each in sent[:3]:
+            client.post("/classify", content=b"x", headers={} if each is None else {"X-Request-ID": each})
+        refused = client.get("/metrics", headers={"X-Request-ID": "camera-8"})
+    logged = [json.loads(line)["request_id"] for line in (tmp_path / "requests").read_text().splitlines()]
+    forwarded = [each["headers"]["X-Request-ID"] for each in replicas[0].asked]
+    assert logged == [*forwarded, "camera-8"]
+    assert refused.headers["x-request-id"] == "camera-8"
+    assert forwarded[0] == "camera-7"
+    assert all(len(each) == 32 for each in forwarded[1:])
+
+
 def test_a_dead_or_full_replica_is_passed_over(tmp_path: Path, replicas: tuple[Replica, Replica]) -> None:
     first, second = replicas
     first.status = 503
@@ -237,6 +255,9 @@ def test_a_body_goes_on_as_it_comes(port: int, replicas: tuple[Replica, Replica]
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 20_000 + b"\r\n", 431),
         (b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000000\r\n\r\n", 413),
+        (b"TRACE / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 405),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", 501),
+        (b"GET / HTTP/9.9\r\nHost: a\r\n\r\n", 505),
     ],
 )
 def test_malformed_and_oversized_requests_end_here(
@@ -248,6 +269,7 @@ def test_malformed_and_oversized_requests_end_here(
     assert b"application/problem+json" in head
     assert json.loads(body)["status"] == status
     assert b"Connection: close" in head
+    assert b"X-Request-ID: " in head
     assert not any(replica.asked for replica in replicas)
 
 
@@ -306,7 +328,10 @@ def test_tls_with_the_example(tmp_path: Path, replicas: tuple[Replica, Replica])
         assert answer.json()["bytes"] == 1000
         assert answer.headers["strict-transport-security"].startswith("max-age=")
         assert replicas[0].asked[0]["headers"]["X-Forwarded-Proto"] == "https"
-        assert httpx.get(f"http://127.0.0.1:{plain}/models").status_code == 200
+        assert "strict-transport-security" in httpx.get(f"https://localhost:{port}/metrics", verify=trusted).headers
+        unprotected = httpx.get(f"http://127.0.0.1:{plain}/models")
+        assert unprotected.status_code == 200
+        assert "strict-transport-security" not in unprotected.headers
         old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)

@@ -59,6 +59,11 @@ def test_a_bad_value_is_one_line_naming_the_variable(monkeypatch: pytest.MonkeyP
     assert "\n" not in message
 
 
+def test_what_kubernetes_says_of_a_service_named_sightline_is_no_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGHTLINE_PORT", "tcp://10.96.14.7:80")
+    assert read_settings().port == 8000
+
+
 def test_a_misspelt_setting_is_noticed() -> None:
     names = {"SIGHTLINE_API_KEY_FILE": "SIGHTLINE_API_KEYS_FILE", "SIGHTLINE_API_KEY": "SIGHTLINE_API_KEYS_FILE"}
     names |= {"SIGHTLINE_PORTT": "SIGHTLINE_PORT", "SIGHTLINE_MAX_BODY": "SIGHTLINE_MAX_BODY_BYTES"}
