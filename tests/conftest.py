@@ -16,7 +16,9 @@ hypothesis.settings.load_profile("same")
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder with the real MNIST and CamVid; tests that ask for it are skipped where there is none."""
-    folder = Path(os.environ.get("SIGHTLINE_DATA", ROOT.parent / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no data sets in {folder}; name their folder in SIGHTLINE_DATA")
-    return folder
+    named = os.environ.get("SIGHTLINE_DATA")
+    folders = [Path(named)] if named else [ROOT / "data", ROOT.parent / "shared" / "data"]
+    for folder in folders:
+        if (folder / "mnist").is_dir() and (folder / "camvid").is_dir():
+            return folder
+    pytest.skip(f"no mnist and camvid in {' or '.join(map(str, folders))}; SIGHTLINE_DATA names another folder")

@@ -65,7 +65,8 @@ def machine() -> str:
     except OSError:
         pass
     cores = len(os.sched_getaffinity(0))
-    return f"{cores} cores of {model}, Linux {platform.release()}, Python {platform.python_version()}"
+    kernel = ".".join(platform.release().split(".")[:2])  # what follows is the build of whoever runs the machine
+    return f"{cores} cores of {model}, Linux {kernel}, Python {platform.python_version()}"
 
 
 def _scenarios(results: Results) -> str:

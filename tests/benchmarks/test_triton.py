@@ -6,7 +6,9 @@ from pathlib import Path
 import onnxruntime as ort
 import pytest
 
+from benchmarks.triton import request
 from benchmarks.triton.lay_out import HERE, MODELS, NAMES, lay_out
+from tests.service.conftest import Serve
 
 
 def test_the_repository_has_triton_s_layout(tmp_path: Path) -> None:
@@ -35,3 +37,20 @@ def test_the_configuration_states_the_graphs_own_inputs_and_outputs(name: str) -
     for value in (*session.get_inputs(), *session.get_outputs()):
         dimensions = ", ".join(str(size) for size in value.shape[1:])
         assert re.search(rf'name: "{value.name}" data_type: \w+ dims: \[ {dimensions} \]', text), value
+
+
+async def test_the_request_is_answered(serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    request.main(["digits", str(tmp_path / "digits.body")])
+    name, _, length = capsys.readouterr().out.strip().partition(": ")
+    content = (tmp_path / "digits.body").read_bytes()
+    async with serve() as service:
+        answer = await service.client.post("/v2/models/digits/infer", content=content, headers={name: length})
+    assert answer.status_code == 200, answer.text
+    assert len(content) == int(length) + 28 * 28
+
+
+def test_the_request_s_shapes_are_the_graphs() -> None:
+    assert set(request.SHAPES) == set(NAMES)
+    for name, shape in request.SHAPES.items():
+        session = ort.InferenceSession(MODELS / f"{name}.fp32.onnx", providers=["CPUExecutionProvider"])
+        assert tuple(session.get_inputs()[0].shape[1:]) == shape[1:]

@@ -18,13 +18,13 @@ from PIL import Image, ImageDraw, ImageOps
 
 from service.images import PictureLimits, decode, fit_labels, prepare
 from service.manifest import ModelInput
-from tests.conftest import ROOT
+from service.settings import REPOSITORY
 from training.checkpoint import Checkpoint
 from training.export import answers, served
 from training.tasks import Task
 
 FOLDER = Path(__file__).parent / "golden"
-EXAMPLES = ROOT / "examples"
+EXAMPLES = REPOSITORY / "examples"
 
 
 def _encoded(picture: Image.Image, format_: str, **options: object) -> bytes:

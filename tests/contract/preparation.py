@@ -15,7 +15,7 @@ from PIL import Image
 
 from service.images import fit_labels, prepare
 from service.manifest import ModelInput, Preparation
-from tests.conftest import ROOT
+from service.settings import REPOSITORY
 from training.data.camvid import CLASSES, HEIGHT, WIDTH, load_camvid
 from training.metrics import confusion_matrix, segmentation_scores
 
@@ -25,7 +25,8 @@ _PREPARATIONS: tuple[Preparation, ...] = ("stretch", "letterbox")
 
 def main(data: Path) -> None:
     """Measure and print."""
-    session = onnxruntime.InferenceSession(ROOT / "models" / "streets.fp32.onnx", providers=["CPUExecutionProvider"])
+    path = REPOSITORY / "models" / "streets.fp32.onnx"
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     frames = load_camvid(data, "val")
     top = (HEIGHT - _WIDE_HEIGHT) // 2
     rows = slice(top, top + _WIDE_HEIGHT)

@@ -7,6 +7,7 @@ from service import keys, server
 from service.connections import MAX_PIPELINED
 from service.request_heads import MAX_HEAD_BYTES, MAX_HEAD_S
 from service.settings import ENV_PREFIX, Settings, SettingsError, misspelt, read_settings
+from tests.service import settings_page
 
 
 def test_the_defaults_clients_rely_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,6 +38,13 @@ def test_every_setting_is_read_and_described(monkeypatch: pytest.MonkeyPatch) ->
     assert settings.port == 9000
     assert settings.max_batch_size("segmentation", "cpu") == 3
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_the_page_of_settings_is_of_those_there_are() -> None:
+    """`python -m tests.service.settings_page` writes it anew."""
+    text = settings_page.PAGE.read_text(encoding="utf-8")
+    assert settings_page.page(text) == text
+    assert text.count("\n| `SIGHTLINE_") >= len(Settings.model_fields)
 
 
 def test_settings_do_not_change() -> None:
