@@ -9,7 +9,7 @@ from typing import NoReturn
 if sys.version_info < (3, 11):  # noqa: UP036 - whoever runs an older one should read this, not a SyntaxError
     sys.exit(f"Sightline needs Python 3.11 or newer; this is {sys.version.split()[0]}.")
 
-_EXIT_TERMINATED = 128 + signal.SIGTERM
+_EXIT_TERMINATED, _EXIT_INTERRUPTED = 128 + signal.SIGTERM, 128 + signal.SIGINT
 
 
 def _report_to_nobody() -> None:
@@ -26,11 +26,13 @@ def _end(code: int) -> NoReturn:
 
 
 def _stop_when_told() -> None:
-    """SIGTERM ends a process that is starting: the kernel keeps it from process 1 of a container, which has no default.
+    """Signals end a process that is starting, at once.
 
-    The server takes it over once there is something to finish.
+    Process 1 of a container has no default for SIGTERM, and Python's own for Ctrl-C would wait for the models that are
+    being loaded. The server takes both over once there is something to finish.
     """
     signal.signal(signal.SIGTERM, lambda *_: os._exit(_EXIT_TERMINATED))
+    signal.signal(signal.SIGINT, lambda *_: os._exit(_EXIT_INTERRUPTED))
 
 
 _report_to_nobody()

@@ -62,6 +62,7 @@ class _Application(FastAPI):
             if self.openapi_schema is None:
                 described = super().openapi()
                 self.openapi_schema = routes.documentation.complete(described, needs_key=self._needs_key)
+                self.state.description = orjson.dumps(self.openapi_schema)
             return self.openapi_schema
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

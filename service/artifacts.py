@@ -52,19 +52,18 @@ def find_models(folder: Path) -> list[ModelFiles]:
     """Read and check every NAME.PRECISION.onnx in `folder`, sorted by name.
 
     Raises:
-        StartupError: there is no such folder, or no model in it.
+        StartupError: there is no such folder, or it cannot be read, or there is no model in it.
         StartupError: there is a SHA256SUMS in it that a file does not fit, or that does not list a model or a file in
             which one keeps weights.
         ArtifactError: a file is cut, foreign, without metadata, of a newer schema, under another's name, or at odds
             with the file of the other precision.
     """
-    if not folder.is_dir():
-        raise StartupError(f"{folder}: no such folder of models (SIGHTLINE_MODELS_DIR)")
+    paths = _model_paths(folder)
     sums = read_sums(folder)
     if sums is not None:
         check_sums(folder, sums)
     by_name: dict[str, dict[Precision, Artifact]] = {}
-    for path in sorted(folder.glob("*.onnx")):
+    for path in paths:
         match = _FILE_NAME.fullmatch(path.name)
         if match is None:
             logger.warning("%s is not served: model files are named NAME.fp32.onnx or NAME.fp16.onnx", path)
@@ -81,6 +80,16 @@ def find_models(folder: Path) -> list[ModelFiles]:
     for artifacts in by_name.values():
         _check_agreement(list(artifacts.values()))
     return [ModelFiles(name, artifacts) for name, artifacts in by_name.items()]
+
+
+def _model_paths(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == ".onnx")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StartupError(f"{folder}: no such folder of models (SIGHTLINE_MODELS_DIR)") from error
+    except OSError as error:  # not there for whoever this runs as, for one
+        reason = error.strerror or error
+        raise StartupError(f"{folder}: the models in it cannot be read: {reason} (SIGHTLINE_MODELS_DIR)") from error
 
 
 def read_artifact(path: Path) -> Artifact:

@@ -212,11 +212,9 @@ class Batcher(Generic[In, Out]):
         batches = math.ceil(count / self.max_batch_size)
         if batches == 1:
             return  # fewer would take as long
-        if self._runs:
-            alone_s, limit_s = batches * self._runs.typical_s, within_s * _WAIT_SHARE
-        else:  # by the fastest run lately: one slow run, long ago, must not keep anyone out
-            alone_s, limit_s = batches * self._runs.fastest_s, within_s
-        if alone_s > limit_s:
+        # By the fastest run lately: what a run takes while others keep the cores busy says nothing of this request.
+        alone_s = batches * self._runs.fastest_s
+        if alone_s > within_s:
             raise TooManyPicturesError(
                 f"{count} pictures of this request alone would take about {alone_s:.1f} s, and {within_s:.1f} s are"
                 " left for them. Send fewer in one request."

@@ -166,7 +166,12 @@ class Connection(HttpToolsProtocol):
         answered = self._answered is not None and self._answered.more_body and self._answered.response_started
         if not answered:  # before all of its body was there, which turned out to be none
             assert self._refusal is not None
-            body = orjson.dumps(PROBLEMS[MalformedRequestError].body(self._refusal, open_inference=False))
+            kind, under_v2 = PROBLEMS[MalformedRequestError], False
+            if (asked := self._answered) is not None and asked.more_body and not asked.response_complete:
+                # For the application its client has left; what it was told goes into the log and the metrics.
+                asked.scope["state"]["refused"] = (kind.status, kind.name)
+                under_v2 = asked.scope["path"].startswith("/v2")
+            body = orjson.dumps(kind.body(self._refusal, open_inference=under_v2))
             head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
             self.transport.write(head % (MEDIA_TYPE.encode(), len(body)) + body)
         self._answers.close()
@@ -278,7 +283,7 @@ class Connection(HttpToolsProtocol):
         """The client does not read as fast as it is answered."""
         super().pause_writing()
         if self._answered is not None and self._answered.scope["method"] == "POST":
-            # What is got is there once, for all, and without a key: it must not take the room of those who have one.
+            # What is got is small or there once for all, and needs no key: it must not take the room of those with one.
             self._reader.count()
         self._reader.watch()
 

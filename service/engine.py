@@ -13,7 +13,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import onnxruntime as ort
@@ -41,6 +41,8 @@ _LOST_CONTEXT = re.compile(
     r"(CUDA|CUDNN|CUBLAS)\w* (failure|error)(?!.*(out of memory|ALLOC(ATION)?_FAILED|NoKernelImage))",
     re.IGNORECASE | re.DOTALL,
 )
+
+T = TypeVar("T")
 
 RUN_TIMEOUT_S = 60.0
 """A run that takes longer hangs; no run of a network that anyone waits for comes near."""
@@ -121,15 +123,25 @@ class OnnxEngine:
         self._first_run_timeout_s = first_run_timeout_s
         self._thread = EngineThread(f"engine-{artifact.manifest.name}")
         try:
-            self._session: ort.InferenceSession = self._thread.submit(
+            self._session: ort.InferenceSession = self._opened(
                 partial(open_session, artifact.path, provider, intra_op_threads=intra_op_threads, cuda=cuda)
-            ).result()
+            )
             self.options = options_of(self._session, provider)
             check_graph(artifact, self._session)
-            self._run_session = self._thread.submit(self._make_runs).result()
+            self._run_session = self._opened(self._make_runs)
         except BaseException:
             self.close()
             raise
+
+    def _opened(self, call: Callable[[], T]) -> T:
+        """What `call` makes on the engine's thread. A driver may hang in it."""
+        try:
+            return self._thread.submit(call).result(self._first_run_timeout_s)
+        except TimeoutError as error:
+            raise StartupError(
+                f"{self._path}: it has not been opened in {self._first_run_timeout_s:g} s "
+                "(SIGHTLINE_FIRST_RUN_TIMEOUT_S)"
+            ) from error
 
     def warm(self) -> None:
         """See `Engine.warm`."""

@@ -17,7 +17,8 @@ _MOST_BETWEEN_S = 5.0
 async def heartbeat(limit_s: float) -> AsyncIterator[None]:
     """While the block runs, end the process with 1 once the event loop has not come round for `limit_s` seconds.
 
-    Nobody is answered then, and nothing is cleaned up: where each thread stood is written to the standard error.
+    Nobody is answered then, and nothing is cleaned up: where each thread stood is written to the standard error. The
+    thread of C counts seconds: a process that was suspended for longer may be ended when it goes on.
     """
     _watch_from_now(limit_s)  # not only once the loop comes round for the first time
     beating = asyncio.create_task(_beat(limit_s))

@@ -27,7 +27,9 @@ logger = logging.getLogger(__name__)
 
 
 class KeyFile:
-    """The keys in a file, one a line; `#` begins a comment. What changes in the file is seen by `refresh`.
+    """The keys in a file, one a line; `#` at a line's beginning or after a blank begins a comment.
+
+    What changes in the file is seen by `refresh`.
 
     A file that has become unreadable, or wrong, or empty, is reported in the log and the keys before it stay: an editor
     that writes it anew must not lock everyone out for a moment, nor let anyone in.
@@ -135,10 +137,10 @@ def _read_digests(path: Path) -> tuple[bytes, ...]:
         raise StartupError(f"{path}: the keys cannot be read: {reason} (SIGHTLINE_API_KEYS_FILE)") from error
     digests: dict[bytes, None] = {}  # in the order of the file, each once
     for number, line in enumerate(text.splitlines(), 1):
-        key, _, comment = line.strip().partition(" ")
+        key, comment = [*line.split(maxsplit=1), "", ""][:2]
         if not key or key.startswith("#"):
             continue
-        if comment.strip() and not comment.strip().startswith("#"):
+        if comment and not comment.startswith("#"):
             raise StartupError(f"{path}: line {number} is no key: there is a space in it (SIGHTLINE_API_KEYS_FILE)")
         if not (key.isascii() and key.isprintable()):
             raise StartupError(f"{path}: line {number} is no key: it holds more than plain ASCII characters")

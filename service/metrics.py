@@ -115,7 +115,7 @@ class Metrics:
             return Histogram(f"sightline_{name}_seconds", text, ["model"], buckets=_SECONDS, registry=registry)
 
         self.decode = seconds("decode", "Decoding and preparing a request's pictures, waiting for a thread included.")
-        self.queue = seconds("queue", "From a request's place in the queue to its last batch's start.")
+        self.queue = seconds("queue", "The longest that one of a request's pictures waited for its batch to start.")
         self.run = seconds("run", "One batch in the network.")
         self.draw = seconds("draw", "Making a request's answer out of the network's.")
         self.batch_size = Histogram(

@@ -65,7 +65,10 @@ class Observation:
             await self.app(scope, receive_counted, send_counted)
         finally:
             seconds = time.perf_counter() - started_at
-            reason = self._count(scope, status, seconds)
+            state: dict[str, Any] = scope.get("state", {})
+            # What the connection answered by itself, past the application.
+            status, reason = state.get("refused", (status, state.get("problem")))
+            self._count(scope, status, reason, seconds)
             if self._log is not None:
                 fields: dict[str, Any] = {
                     "id": request_id.decode(),
@@ -78,15 +81,12 @@ class Observation:
                 }
                 self._log.write(_level(status), _complete(fields, scope, reason))
 
-    def _count(self, scope: Scope, status: int, seconds: float) -> str | None:
-        """Put a request into the metrics. Returns the name of the problem that it was answered with."""
-        state: dict[str, Any] = scope.get("state", {})
-        timings: Timings | None = state.get("timings")
-        reason: str | None = state.get("problem")
+    def _count(self, scope: Scope, status: int, reason: str | None, seconds: float) -> None:
+        """Put a request into the metrics. `reason`: the name of the problem that it was answered with."""
+        timings: Timings | None = scope.get("state", {}).get("timings")
         self._metrics.request(_endpoint(scope), status, seconds, reason)
         if timings is not None and timings.model is not None:
             self._metrics.stages(timings.model, timings.stages_ms)
-        return reason
 
 
 def _complete(fields: dict[str, Any], scope: Scope, reason: str | None) -> dict[str, Any]:

@@ -170,13 +170,15 @@ class Pipeline:
                 return [call() for call in calls]
             return await self._workers.run_all(calls)
 
-    async def compute(self, call: Callable[[], T]) -> T:
+    async def compute(self, call: Callable[[], T], *, last: bool = False) -> T:
         """Make a call that would hold up the event loop, on a thread.
 
         Raises:
-            OverloadedError: too many wait for the threads.
+            OverloadedError: too many wait for the threads. Not where it is the `last` of a request's calls: what has
+                been computed until then would be thrown away, and asked for once more.
         """
-        self._workers.check_room()
+        if not last:
+            self._workers.check_room()
         (outcome,) = await self._workers.run_all([call])
         return outcome
 

@@ -36,6 +36,7 @@ _HEAPS = 2  # glibc takes eight a core, among which what is free lies scattered:
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 _LOST_ENGINE_GRACE_S = 1  # for answers to get out; what has no answer yet will have none
 _LAST_RESORT_S = 10.0
+_LAST_WORDS_S = 1.0  # after a second Ctrl-C, for whoever still waits to be told
 _HELD_AFTER_S = 30.0  # beyond what a run may take: the watch of runs comes first, which answers who waits
 _UNREAD_METRICS_S = 5.0
 _ADDRESS, _METRICS_ADDRESS = "SIGHTLINE_HOST, SIGHTLINE_PORT", "SIGHTLINE_METRICS_HOST, SIGHTLINE_METRICS_PORT"
@@ -100,6 +101,10 @@ class _Server(uvicorn.Server):
         give_up = asyncio.get_running_loop().call_later(self._grace_s + 1, self._give_up)
         await super().shutdown(sockets)
         give_up.cancel()
+        if self.force_exit:  # Ctrl-C again: nobody is waited for any longer, and whoever waits is told
+            await self._pipeline.admissions.in_flight.drain(0)
+            if tasks := set(self.server_state.tasks):
+                await asyncio.wait(tasks, timeout=_LAST_WORDS_S)
         await drain
 
     def _give_up(self) -> None:

@@ -3,12 +3,13 @@
 Nothing here runs at import: the entry point makes one `Settings`, and everything else is handed it.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import StartupError
@@ -17,7 +18,10 @@ from service.manifest import Task
 
 ENV_PREFIX = "SIGHTLINE_"
 _LIKE = 0.65  # API_KEY and API_KEYS_FILE: 0.7
+_MOST_THREADS = 1024
 _DAY_S = 86_400.0  # nothing is waited for longer; some clocks of the system overflow within centuries
+# Kubernetes names its own after a Service: SIGHTLINE_SERVICE_HOST, SIGHTLINE_METRICS_PORT_80_TCP.
+_OF_KUBERNETES = re.compile(r"(?:^|_)(?:SERVICE_(?:HOST|PORT)|PORT_\d+_)")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -91,17 +95,18 @@ class Settings(BaseSettings):
     )
     run_timeout_s: float = Field(
         default=60.0,
-        gt=0,
+        ge=1,
         le=_DAY_S,
         description="Time for one run of a network. A longer one hangs: the process says so, answers 503 and ends with "
         "1, for its supervisor to start it anew.",
     )
     first_run_timeout_s: float = Field(
         default=300.0,
-        gt=0,
+        ge=1,
         le=_DAY_S,
-        description="The same for the first run of each batch size, before the service is ready: in it "
-        "libraries are loaded, convolutions searched for and, by cuDNN, some kernels compiled. It ends the start.",
+        description="The same for opening a model and for the first run of each batch size, before the service is "
+        "ready: in them libraries are loaded, convolutions searched for and, by cuDNN, some kernels compiled. It ends "
+        "the start.",
     )
     models_dir: Path = Field(default=REPOSITORY / "models", description="Folder of NAME.PRECISION.onnx files.")
     classify_model: str = Field(default="digits", description="Model that answers /classify when no ?model= is given.")
@@ -163,31 +168,50 @@ class Settings(BaseSettings):
     segment_max_queue_size: int = Field(default=64, ge=1, description="Pictures waiting for a segmentation model.")
 
     classify_intra_op_threads: int = Field(
-        default=1, ge=0, description="Threads of one classification run on the CPU; 0: every available core."
+        default=1,
+        ge=0,
+        le=_MOST_THREADS,
+        description="Threads of one classification run on the CPU; 0: every available core.",
     )
     segment_intra_op_threads: int = Field(
-        default=0, ge=0, description="Threads of one segmentation run on the CPU; 0: every available core."
+        default=0,
+        ge=0,
+        le=_MOST_THREADS,
+        description="Threads of one segmentation run on the CPU; 0: every available core.",
     )
     decode_threads: int = Field(
-        default=0, ge=0, description="Threads that decode and draw pictures; 0: one for each available core."
+        default=0,
+        ge=0,
+        le=_MOST_THREADS,
+        description="Threads that decode and draw pictures; 0: one for each available core.",
     )
     decode_timeout_s: float = Field(
         default=60.0,
-        gt=0,
+        ge=1,
         le=_DAY_S,
         description="Time for decoding or drawing one picture. A longer one hangs: the process says so, answers 503 "
         "and ends with 1, for its supervisor to start it anew.",
     )
     max_decode_queue_size: int = Field(default=512, ge=1, description="Pictures waiting for one of the decode threads.")
 
-    @field_validator("port", mode="before")
+    @field_validator("port", "metrics_port", mode="before")
     @classmethod
-    def _not_kubernetes(cls, value: object) -> object:
+    def _not_kubernetes(cls, value: object, field: ValidationInfo) -> object:
         """Kubernetes gives every pod beside a Service named `sightline` a SIGHTLINE_PORT=tcp://ADDRESS:PORT."""
-        return cls.model_fields["port"].default if isinstance(value, str) and value.startswith("tcp://") else value
+        if not (isinstance(value, str) and value.startswith("tcp://")):
+            return value
+        assert field.field_name is not None
+        return cls.model_fields[field.field_name].default
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Settings":
+        if self.max_body_memory_bytes < 2 * self.max_body_bytes:
+            raise ValueError(
+                f"max_body_memory_bytes={self.max_body_memory_bytes} is less than twice max_body_bytes="
+                f"{self.max_body_bytes}: half of it is for answers, and the largest body might never be taken"
+            )
+        if self.metrics_host is not None and self.metrics_port is None:
+            raise ValueError(f"metrics_host={self.metrics_host} is the address of a metrics_port, which is not set")
         shortest = min(self.classify_max_queue_size, self.segment_max_queue_size, self.max_decode_queue_size)
         if shortest < self.max_pictures_per_request:
             raise ValueError(
@@ -233,8 +257,7 @@ def misspelt(names: Iterable[str]) -> dict[str, str]:
     found = {}
     for name in names:
         rest = name.removeprefix(ENV_PREFIX)
-        # Kubernetes names its own after a Service: SIGHTLINE_SERVICE_HOST, SIGHTLINE_PORT_80_TCP.
-        if rest == name or rest in known or rest.startswith(("SERVICE_", "PORT_")):
+        if rest == name or rest in known or _OF_KUBERNETES.search(rest):
             continue
         if close := get_close_matches(rest, known, n=1, cutoff=_LIKE):
             found[name] = ENV_PREFIX + close[0]

@@ -40,6 +40,7 @@ class Workers:
         Raises:
             StartupError: the system gives no more threads.
         """
+        self._threads = threads
         self._max_pending = threads + max_queue_size
         self._timeout_s = timeout_s
         self._pending = 0
@@ -113,7 +114,7 @@ class Workers:
         with suppress(IndexError):  # until none waits: the threads, too, still take from them
             while True:
                 self._waiting.popleft().future.cancel()
-        for _ in range(self._max_pending):
+        for _ in range(self._threads):
             self._tokens.put(None)
 
     def _look(self) -> None:

@@ -42,7 +42,7 @@ async def infer(pipeline: Pipeline, request: Request, model: Model, timings: Tim
             write = partial(write_reply, outputs, model.manifest, asked.id, binary=asked.binary_output)
             if asked.binary_output or sum(each.size for each in outputs) <= _INLINE_VALUES:
                 return write()
-            return await pipeline.compute(write)
+            return await pipeline.compute(write, last=True)
 
 
 async def _read(pipeline: Pipeline, admission: Admission) -> Asked:

@@ -56,8 +56,8 @@ def _take_flag(parameters: dict[str, Any], name: str, *, default: bool) -> bool:
 
 
 def _timeout_s(microseconds: object) -> float | None:
-    if microseconds is None or microseconds == 0:
+    if microseconds is None:
         return None
     if isinstance(microseconds, bool) or not isinstance(microseconds, int) or microseconds < 0:
         raise InvalidRequestError("The parameter timeout is a whole number of microseconds.")
-    return microseconds / 1e6
+    return microseconds / 1e6 or None  # 0: no limit of its own, as Triton has it

@@ -70,6 +70,8 @@ def read_request(body: bytes, json_length: int | None, manifest: Manifest, *, ma
 
 
 def _validate(content: Any) -> InferRequest:
+    if not isinstance(content, dict):
+        raise InvalidRequestError("the JSON: an object that has inputs is expected.")
     try:
         return InferRequest.model_validate(content)
     except ValidationError as error:

@@ -96,7 +96,7 @@ def _content(tensor: InputTensor, envelope: Envelope, binary: memoryview | None)
         raise InvalidRequestError(
             f"{INPUT_NAME}: there is a binary_data_size, and no header {HEADER_LENGTH} to say where the JSON ends."
         )
-    if isinstance(size, bool) or size != len(binary):
+    if not isinstance(size, int) or isinstance(size, bool) or size != len(binary):
         raise InvalidRequestError(
             f"{INPUT_NAME}: binary_data_size is {_as_json(size)}, and {len(binary)} bytes follow the JSON."
         )

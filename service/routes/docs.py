@@ -4,7 +4,7 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
-from service.reply import json_response
+from service.reply import JSON
 from service.static_files import STRICT_POLICY, StaticFolder
 
 POLICY = STRICT_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
@@ -16,9 +16,9 @@ router = APIRouter(include_in_schema=False)
 @router.api_route("/openapi.json", methods=["GET", "HEAD"])
 async def get_description(request: Request) -> Response:
     """The whole interface, for programs."""
-    # In a thread: the first time it is made, which takes longer than others should wait.
-    described = await asyncio.to_thread(request.app.openapi)
-    return json_response(described)
+    # In a thread, where it is made the first time: that takes longer than others should wait.
+    await asyncio.to_thread(request.app.openapi)
+    return Response(request.app.state.description, media_type=JSON)
 
 
 @router.api_route("/docs", methods=["GET", "HEAD"])

@@ -17,7 +17,8 @@ INTRODUCTION = f"""\
     curl -F file=@examples/street.jpg 'http://127.0.0.1:8000/segment?output=mask' -o mask.png
     curl --data-binary @examples/seven.png -H 'Content-Type: image/png' http://127.0.0.1:8000/classify
 
-Every answer bears `X-Request-ID`: the one that the request brought, or a new one. HEAD works wherever GET does.
+Every answer to valid HTTP bears `X-Request-ID`: the one that the request brought, or a new one. HEAD works wherever
+GET does.
 
 Every error is `{problems.MEDIA_TYPE}` (RFC 9457). Its `type` never changes: `{problems.URN}` and one of these:
 

@@ -115,3 +115,8 @@ def test_no_folder_and_no_models(tmp_path: Path) -> None:
         find_models(tmp_path / "missing")
     with pytest.raises(StartupError, match=r"no NAME\.PRECISION\.onnx in it"):
         find_models(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(StartupError, match="no such folder of models"):
+        find_models(tmp_path / "file")
+    with pytest.raises(StartupError, match=r"cannot be read: File name too long \(SIGHTLINE_MODELS_DIR\)"):
+        find_models(tmp_path / ("x" * 300))

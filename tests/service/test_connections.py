@@ -144,7 +144,8 @@ def test_what_is_no_http_does_not_take_the_place_of_an_answer(models_dir: Path, 
         assert service.process.stderr
         lines = [orjson.loads(line) for line in service.process.stderr]
     assert not [line for line in lines if line["level"] == "error"]
-    assert {line["status"] for line in lines if line["event"] == "request"} <= {200, 499}
+    outcomes = {(line["status"], line.get("problem")) for line in lines if line["event"] == "request"}
+    assert outcomes <= {(200, None), (400, "malformed-request"), (499, "client-left")}
 
 
 def test_a_head_that_is_too_long_is_so_in_one_piece_too(models_dir: Path) -> None:

@@ -226,6 +226,16 @@ def test_a_first_run_that_hangs_stops_the_start(models_dir: Path) -> None:
         release.set()
 
 
+def test_a_file_whose_opening_hangs_stops_the_start(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    monkeypatch.setattr("service.engine.open_session", lambda *_, **__: release.wait(30))
+    artifact = read_artifact(models_dir / "digits.fp32.onnx")
+    message = r"has not been opened in 0\.2 s \(SIGHTLINE_FIRST_RUN_TIMEOUT_S\)"
+    with pytest.raises(StartupError, match=message):
+        OnnxEngine(artifact, "cpu", max_batch_size=1, first_run_timeout_s=0.2)
+    release.set()
+
+
 def test_a_first_run_may_take_longer_than_others(models_dir: Path) -> None:
     artifact = read_artifact(models_dir / "digits.fp32.onnx")
     with closing(OnnxEngine(artifact, "cpu", max_batch_size=1, run_timeout_s=0.01, first_run_timeout_s=30)) as engine:

@@ -164,6 +164,13 @@ async def test_the_problem(serve: Serve, tmp_path: Path) -> None:
         problem(answer, 401, "key-required", "send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
 
 
+@pytest.mark.parametrize("text", [f"{KEY} # the cameras", f"{KEY}\t# the cameras", f"  {KEY}  ", f"#{OTHER}\n{KEY} #"])
+def test_comments(tmp_path: Path, text: str) -> None:
+    file = KeyFile(written(tmp_path, text))
+    assert file.knows(KEY.encode())
+    assert not file.knows(OTHER.encode())
+
+
 def test_a_file_that_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(keys, "_LOOK_AGAIN_S", 0.0)
     path = written(tmp_path, KEY)

@@ -1,6 +1,7 @@
 """The process: how it starts, what it says when it cannot, and how it ends."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -178,6 +179,19 @@ def test_nothing_is_reported_to_anyone(models_dir: Path, tmp_path: Path, monkeyp
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+def test_ctrl_c_twice_waits_for_nobody(models_dir: Path) -> None:
+    with running(models_dir=models_dir, shutdown_grace_s=60) as service:
+        with service.connect() as stalled, service.connect() as idle:
+            stalled.send(HALF_A_REQUEST % 100 + b"x" * 20)
+            assert idle.get("/healthz").status == 200
+            service.process.send_signal(signal.SIGINT)
+            idle.seconds_until_closed()
+            service.process.send_signal(signal.SIGINT)
+            refused = stalled.reply()
+            assert (refused.status, refused.problem) == (503, "unavailable")
+        assert service.process.wait(20) == 0
+
+
 SIGNALLED = "os.kill(os.getpid(), signal.SIGTERM)"
 WHILE_IMPORTING = (
     "import os, signal, types; module = types.ModuleType('service.server'); "
@@ -194,8 +208,13 @@ WHEN_LOADED = (
 
 @pytest.mark.parametrize(
     ("when", "code"),
-    [(WHILE_IMPORTING, 143), (WHILE_LOADING, 143), (WHEN_LOADED, 0)],
-    ids=["importing", "loading", "loaded"],
+    [
+        (WHILE_IMPORTING, 143),
+        (WHILE_LOADING, 143),
+        (WHEN_LOADED, 0),
+        (WHILE_LOADING.replace("SIGTERM", "SIGINT"), 130),
+    ],
+    ids=["importing", "loading", "loaded", "Ctrl-C while loading"],
 )
 def test_no_sigterm_is_lost_while_it_starts(
     models_dir: Path, monkeypatch: pytest.MonkeyPatch, when: str, code: int

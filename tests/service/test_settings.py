@@ -56,7 +56,8 @@ def test_settings_do_not_change() -> None:
     ("name", "value"),
     [("PORT", "70000"), ("PORT", "http"), ("PROVIDER", "tpu"), ("MAX_PIXELS", "-1"), ("REQUEST_TIMEOUT_S", "0")]
     + [(f"{name}_S", "inf") for name in ("RUN_TIMEOUT", "FIRST_RUN_TIMEOUT", "DECODE_TIMEOUT", "SHUTDOWN_GRACE")]
-    + [("RUN_TIMEOUT_S", "1e10"), ("MAX_WAIT_MS", "inf")],
+    + [("RUN_TIMEOUT_S", "1e10"), ("MAX_WAIT_MS", "inf"), ("RUN_TIMEOUT_S", "0.01"), ("DECODE_TIMEOUT_S", "0.01")]
+    + [(f"{name}_THREADS", "3000000000") for name in ("DECODE", "CLASSIFY_INTRA_OP", "SEGMENT_INTRA_OP")],
 )
 def test_a_bad_value_is_one_line_naming_the_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"SIGHTLINE_{name}", value)
@@ -69,13 +70,33 @@ def test_a_bad_value_is_one_line_naming_the_variable(monkeypatch: pytest.MonkeyP
 
 def test_what_kubernetes_says_of_a_service_named_sightline_is_no_port(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTLINE_PORT", "tcp://10.96.14.7:80")
-    assert read_settings().port == 8000
+    monkeypatch.setenv("SIGHTLINE_METRICS_PORT", "tcp://10.96.14.8:8001")
+    settings = read_settings()
+    assert (settings.port, settings.metrics_port) == (8000, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"MAX_BODY_BYTES": "3000000", "MAX_BODY_MEMORY_BYTES": "5999999"}, "less than twice max_body_bytes=3000000"),
+        ({"MAX_BODY_BYTES": "500000000"}, "max_body_memory_bytes=256000000 is less than twice"),
+        ({"METRICS_HOST": "127.0.0.1"}, "the address of a metrics_port, which is not set"),
+    ],
+)
+def test_settings_that_cannot_be_meant_together(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], complaint: str
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(f"SIGHTLINE_{name}", value)
+    with pytest.raises(SettingsError, match=complaint):
+        read_settings()
 
 
 def test_a_misspelt_setting_is_noticed() -> None:
     names = {"SIGHTLINE_API_KEY_FILE": "SIGHTLINE_API_KEYS_FILE", "SIGHTLINE_API_KEY": "SIGHTLINE_API_KEYS_FILE"}
     names |= {"SIGHTLINE_PORTT": "SIGHTLINE_PORT", "SIGHTLINE_MAX_BODY": "SIGHTLINE_MAX_BODY_BYTES"}
     others = ["SIGHTLINE_SERVICE_HOST", "SIGHTLINE_PORT_80_TCP_ADDR", "SIGHTLINE_TEST_GPU", "SIGHTLINE_DATA", "API_KEY"]
+    others += ["SIGHTLINE_METRICS_SERVICE_PORT_HTTP", "SIGHTLINE_METRICS_PORT_8001_TCP"]
     right = [ENV_PREFIX + name.upper() for name in Settings.model_fields]
     assert misspelt([*names, *others, *right]) == names
 

@@ -52,6 +52,8 @@ async def test_a_dead_batch_loop_is_not_ready(serve: Serve) -> None:
         ("GET", "/nowhere", 404, None),
         ("POST", "/classify/", 404, None),
         ("POST", "/v1/classify", 404, None),
+        ("GET", "/models%0a", 404, None),
+        ("POST", "/classify%0A", 404, None),
         ("GET", "/classify", 405, "POST"),
         ("DELETE", "/segment", 405, "POST"),
         ("POST", "/models", 405, "GET, HEAD"),

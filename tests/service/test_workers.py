@@ -9,9 +9,10 @@ from collections import deque
 from functools import partial
 from typing import Any
 
+import orjson
 import pytest
 
-from service.errors import UnavailableError
+from service.errors import OverloadedError, UnavailableError
 from service.workers import Workers
 from tests.service.conftest import Serve, digit_png
 
@@ -104,6 +105,31 @@ async def test_a_thread_that_cannot_be_replaced(monkeypatch: pytest.MonkeyPatch)
     workers.close()
     # What it died of is reported at its very end, and must not be while another test runs.
     await asyncio.to_thread(ended[0].join, 20)
+
+
+async def test_what_has_been_computed_is_written_in_a_full_queue(serve: Serve) -> None:
+    """A tensor of 1,000 pictures, answered in JSON on a thread: refused now, all of it would be asked for again."""
+    tensor = {"name": "images", "datatype": "UINT8", "shape": [1000, 28, 28, 1]}
+    head = orjson.dumps({"inputs": [tensor | {"parameters": {"binary_data_size": 784_000}}]})
+    async with serve(decode_threads=1, max_decode_queue_size=32) as service:
+        workers = service.pipeline._workers
+        let_in = workers.check_room
+
+        def full_from_now_on() -> None:
+            let_in()
+            workers.check_room = full  # type: ignore[method-assign,assignment]
+
+        def full() -> None:
+            raise OverloadedError("Too many")
+
+        workers.check_room = full_from_now_on  # type: ignore[method-assign,assignment]
+        answer = await service.client.post(
+            "/v2/models/digits/infer",
+            content=head + bytes(784_000),
+            headers={"Inference-Header-Content-Length": str(len(head))},
+        )
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["outputs"][0]["data"]) == 10_000
 
 
 async def test_a_pool_in_which_a_call_hangs_makes_the_service_not_ready(serve: Serve) -> None:

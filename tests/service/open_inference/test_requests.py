@@ -60,6 +60,11 @@ def test_pixels_as_json(indent: int | None, separators: tuple[str, str], is_flat
     assert (found == pixels).all()
 
 
+def test_a_size_of_bytes_that_is_no_whole_number() -> None:
+    with pytest.raises(InvalidRequestError, match=r"binary_data_size is 784\.0, and 784 bytes"):
+        binary(bytes(784), parameters={"binary_data_size": 784.0})
+
+
 def test_pixels_as_bytes_are_not_copied() -> None:
     content = bytes(range(256)) * 3 + bytes(16)
     pixels = binary(content).images.pixels
@@ -159,6 +164,8 @@ REFUSED: list[tuple[dict[str, Any] | bytes, type[SightlineError], str]] = [
     (asking(request={"outputs": [{"name": "probabilities"}] * 2}), InvalidRequestError, "more than once"),
     (asking(request={"parameters": {"binary_data_output": 1}}), InvalidRequestError, "true or false"),
     (asking(request={"parameters": {"timeout": -1}}), InvalidRequestError, "microseconds"),
+    (asking(request={"parameters": {"timeout": False}}), InvalidRequestError, "microseconds"),
+    (asking(request={"parameters": {"timeout": 0.0}}), InvalidRequestError, "microseconds"),
     (asking(request={"parameters": []}), InvalidRequestError, "parameters"),
 ]
 
