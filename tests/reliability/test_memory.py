@@ -79,7 +79,8 @@ def test_answers_that_nobody_reads(models_dir: Path) -> None:
 
     Of each the system takes less than half a megabyte into buffers of its own; what is left is the service's.
     """
-    options = {"max_body_memory_bytes": 18_000_000, "unread_answer_timeout_s": 10, "request_timeout_s": 60, **ONE_HEAP}
+    options = {"max_body_memory_bytes": 18_000_000, "max_body_bytes": 9_000_000, **ONE_HEAP}
+    options |= {"unread_answer_timeout_s": 10, "request_timeout_s": 60}
     must = "200 to everyone; above half of the limit the oldest are cut off; memory given back"
     overlays = "12 overlays of 4 MB, one after another, limit 18 MB"
     noise = noisy_street()

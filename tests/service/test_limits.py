@@ -240,23 +240,25 @@ async def test_a_client_that_leaves_while_it_sends(serve: Serve) -> None:
 
 
 async def test_the_budget_of_all_bodies(serve: Serve) -> None:
-    async with serve(max_body_memory_bytes=1000) as service:
-        waiting = Exchange(service.app)
-        task = asyncio.create_task(waiting.play({"type": "http.request", "body": bytes(900), "more_body": True}))
+    async with serve(max_body_memory_bytes=1000, max_body_bytes=500) as service:
+        waiting = [Exchange(service.app) for _ in range(2)]
+        half = {"type": "http.request", "body": bytes(450), "more_body": True}
+        tasks = [asyncio.create_task(each.play(half)) for each in waiting]
         await settled()
         assert service.pipeline.admissions.budget.used_bytes == 900
         refused = await Exchange(service.app).play(whole(bytes(101)))
         assert (refused.status, refused.problem) == (503, "overloaded")
         assert service.pipeline.admissions.budget.used_bytes == 900
-        waiting.incoming.put_nowait({"type": "http.disconnect"})
-        await task
+        for each in waiting:
+            each.incoming.put_nowait({"type": "http.disconnect"})
+        await asyncio.gather(*tasks)
         assert service.pipeline.admissions.budget.used_bytes == 0
         assert (await Exchange(service.app).play(whole(grey_png(50)))).status == 200
 
 
 async def test_a_claimed_length_takes_no_budget(serve: Serve) -> None:
-    async with serve(max_body_memory_bytes=1000) as service:
-        claims = [Exchange(service.app, headers={"content-length": "999"}) for _ in range(5)]
+    async with serve(max_body_memory_bytes=1000, max_body_bytes=500) as service:
+        claims = [Exchange(service.app, headers={"content-length": "499"}) for _ in range(5)]
         tasks = [asyncio.create_task(claim.play()) for claim in claims]
         await settled()
         assert (await Exchange(service.app).play(whole(grey_png(50)))).status == 200
