@@ -143,6 +143,7 @@ def create_metrics_app(metrics: Metrics) -> ASGIApp:
     app = FastAPI(openapi_url=None, routes=routes.metrics.router.routes, redirect_slashes=False)
     app.state.metrics = metrics
     _answer_errors(app)
+    app.add_exception_handler(404, _answer_beside_metrics)
     return HeadMiddleware(UnreadBodyMiddleware(app))
 
 
@@ -181,7 +182,7 @@ def problem(request: Request, kind: ProblemKind, detail: str, headers: Mapping[s
     request.state.problem = kind.name
     response = Response(orjson.dumps(body), kind.status, headers, MEDIA_TYPE)
     if kind.status == 503:
-        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+        response.headers.setdefault("Retry-After", str(RETRY_AFTER_S))
     timings: Timings | None = getattr(request.state, "timings", None)
     if timings is not None:
         response.headers["Server-Timing"] = timings.header()
@@ -191,7 +192,9 @@ def problem(request: Request, kind: ProblemKind, detail: str, headers: Mapping[s
 async def _answer_error(request: Request, error: Exception) -> Response:
     kind = kind_of(error)
     # Nothing of a body that stalled will be read, so there is no next request on its connection.
-    headers = {"Connection": "close"} if kind.status in {408, 413} else None
+    headers = {"Connection": "close"} if kind.status in {408, 413} else {}
+    if isinstance(error, errors.OverloadedError):
+        headers["Retry-After"] = str(error.retry_after_s)
     return problem(request, kind, str(error), headers)
 
 
@@ -206,8 +209,15 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if headers.get("Allow") == "GET":
         headers["Allow"] = "GET, HEAD"  # see HeadMiddleware
-    detail = _HTTP_DETAILS.get(error.status_code, error.detail)
+    if allowed := headers.get("Allow"):
+        detail = f"This path takes {allowed}, not {request.method}."
+    else:
+        detail = _HTTP_DETAILS.get(error.status_code, error.detail)
     return problem(request, kind_of_status(error.status_code), detail, headers)
+
+
+async def _answer_beside_metrics(request: Request, _: Exception) -> Response:
+    return problem(request, kind_of_status(404), "There is nothing on this port but /metrics.")
 
 
 async def _answer_unforeseen(request: Request, _: Exception) -> Response:
@@ -220,6 +230,5 @@ _HANDLERS = (
     (HTTPException, _answer_http_error),
 )
 _HTTP_DETAILS = {
-    404: "There is nothing at this path. See / for what there is.",
-    405: "This path does not take that method; the Allow header says which it takes.",
+    404: "There is nothing at this path. / is a page to try the service on, and /docs lists what there is.",
 }

@@ -135,7 +135,9 @@ class Batcher(Generic[In, Out]):
         if (expected_s := self.expected_s(count)) > within_s * _WAIT_SHARE:
             raise OverloadedError(
                 f"Too many pictures are waiting for this model: an answer would take about {expected_s:.1f} s, and"
-                f" {within_s:.1f} s are left for it, which is too close. Try again in a moment."
+                f" {within_s:.1f} s are left for it, which is too close. Try again in a moment.",
+                # By when it would not be, if nobody else comes.
+                retry_after_s=max(1, math.ceil(expected_s - within_s * _WAIT_SHARE)),
             )
 
     def reserve(self, count: int, *, within_s: float = math.inf) -> Reservation:

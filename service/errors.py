@@ -65,8 +65,12 @@ class ModelNotFoundError(SightlineError):
 class OverloadedError(SightlineError):
     """Too much is waiting: the queue or the memory budget is full, or an answer would come too late.
 
-    The client should retry after a moment.
+    The client should try again in `retry_after_s` whole seconds.
     """
+
+    def __init__(self, message: str = "", *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class UnavailableError(SightlineError):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -193,6 +193,14 @@ class Settings(BaseSettings):
         "and ends with 1, for its supervisor to start it anew.",
     )
     max_decode_queue_size: int = Field(default=512, ge=1, description="Pictures waiting for one of the decode threads.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_unset(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """What `--help` prints for those without a default. But for keys: nothing may open the service by accident."""
+        if values.get("api_keys_file") == "":
+            raise ValueError(f"{ENV_PREFIX}API_KEYS_FILE is empty: name a file of keys, or unset it to need none")
+        return {name: value for name, value in values.items() if value != ""}
 
     @field_validator("port", "metrics_port", mode="before")
     @classmethod

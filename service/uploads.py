@@ -20,7 +20,8 @@ FIELD = "file"
 """Name of the multipart parts that are pictures."""
 
 _MAX_SEMICOLONS = 32  # of a header: clients send two or three, and those of a file's name
-_MAX_OTHER_PARTS = 64  # parts that are not pictures are ignored, not stored; this many is no form but an attack
+_PARAMETERS = {"model", "output", "top_k"}
+_MAX_OTHER_PARTS = 64  # text beside the pictures is ignored, not stored; this many is no form but an attack
 # What curl, browsers and most libraries send for one file: recognised as a whole, it need not go through a parser that
 # looks at it byte by byte.
 _PLAIN_TYPE = re.compile(r"multipart/form-data; ?boundary=([\w'()+,./:=?-]{1,70})", re.ASCII)
@@ -84,6 +85,10 @@ async def _read_form(boundary: bytes, chunks: AsyncIterator[bytes], max_pictures
         raise MalformedRequestError("The body is not the multipart form that its content type says it is.") from error
     if not form.ended:
         raise InvalidRequestError("The multipart form is cut short: its closing boundary is missing.")
+    if form.uploads and form.stray_file is not None:
+        raise InvalidRequestError(
+            f"There is a file in a part named {form.stray_file[:100]!r}, which would be left out: {_HOW}."
+        )
     if not form.uploads:
         there = f" There is one named {form.stray_file[:100]!r}." if form.stray_file is not None else ""
         raise InvalidRequestError(f"There is no part named {FIELD!r} with a picture.{there} To have one, {_HOW}.")
@@ -124,7 +129,7 @@ class _Part:
 
 
 class _Form:
-    """Collects what the push parser finds. Parts other than pictures are counted and dropped."""
+    """Collects what the push parser finds. Text in other parts is counted and dropped."""
 
     def __init__(self, max_pictures: int) -> None:
         self.uploads: list[Upload] = []
@@ -180,7 +185,11 @@ class _Form:
         self._others += 1
         if self._others > _MAX_OTHER_PARTS:
             raise MalformedRequestError(f"The form has more than {_MAX_OTHER_PARTS} parts that are not pictures.")
-        if holds_file and self.stray_file is None:
+        if name in _PARAMETERS:
+            raise InvalidRequestError(
+                f"{name} is read from the query, not from the form: put ?{name}= behind the path."
+            )
+        if holds_file and filename != b"" and self.stray_file is None:  # empty where a page's field was left empty
             self.stray_file = name
 
     def _take_data(self, data: bytes, start: int, end: int) -> None:

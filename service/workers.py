@@ -8,7 +8,6 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -27,7 +26,10 @@ class _Call:
 
 
 class Workers:
-    """A bounded pool of threads with a bounded queue.
+    """A bounded pool of threads with a bounded queue, in which those who wait take turns.
+
+    Of calls that were made together one is taken, then one of the next who waits: a request of many pictures, each of
+    which takes long, holds up one of a single picture for no longer than a few requests of one picture would.
 
     All threads are there from the start, so that what keeps one from starting is known then. One that dies is replaced;
     a call that hangs cannot be ended, so the pool that has one is no longer healthy, and `watch` says so. Threads are
@@ -45,7 +47,7 @@ class Workers:
         self._timeout_s = timeout_s
         self._pending = 0
         self._lock = threading.Lock()
-        self._waiting: deque[_Call] = deque()
+        self._waiting: deque[deque[_Call]] = deque()  # for each who waits what has not begun, at least one call
         self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each that waits; more do no harm
         self._running: dict[threading.Thread, _Call] = {}
         self._closed = self._broken = False
@@ -87,7 +89,7 @@ class Workers:
         Raises:
             UnavailableError: no call is taken any more.
         """
-        submitted = [self._submit(call) for call in calls]
+        submitted = self._submit(calls)
         futures = [asyncio.wrap_future(each.future) for each in submitted]
         try:
             outcomes: list[T] = await asyncio.gather(*futures)
@@ -111,9 +113,11 @@ class Workers:
     def close(self) -> None:
         """Drop what waits. Does not wait for what runs."""
         self._closed = True
-        with suppress(IndexError):  # until none waits: the threads, too, still take from them
-            while True:
-                self._waiting.popleft().future.cancel()
+        with self._lock:
+            waiting = [call for calls in self._waiting for call in calls]
+            self._waiting.clear()
+        for call in waiting:
+            call.future.cancel()
         for _ in range(self._threads):
             self._tokens.put(None)
 
@@ -131,17 +135,30 @@ class Workers:
         if not self.healthy:
             raise UnavailableError("The service is stopping, or its decoder failed. Try again in a moment.")
 
-    def _submit(self, make: Callable[[], Any]) -> _Call:
+    def _submit(self, makes: Sequence[Callable[[], Any]]) -> list[_Call]:
         self._check_healthy()
-        future: Future[Any] = Future()
+        calls = [_Call(make, Future()) for make in makes]
+        for call in calls:
+            # Counted until it really ends: a call whose caller has left still holds its thread.
+            call.future.add_done_callback(self._count_down)
         with self._lock:
-            self._pending += 1
-        # Counted until it really ends: a call whose caller has left still holds its thread.
-        future.add_done_callback(self._count_down)
-        call = _Call(make, future)
-        self._waiting.append(call)
-        self._tokens.put(None)
-        return call
+            self._pending += len(calls)
+            if calls:
+                self._waiting.append(deque(calls))
+        for _ in calls:
+            self._tokens.put(None)
+        return calls
+
+    def _take(self) -> _Call | None:
+        """The next call of who has waited longest for a turn; None when another thread took the last one."""
+        with self._lock:
+            if not self._waiting:
+                return None
+            calls = self._waiting.popleft()
+            call = calls.popleft()
+            if calls:
+                self._waiting.append(calls)
+            return call
 
     def _count_down(self, _: "Future[T]") -> None:
         with self._lock:
@@ -173,11 +190,8 @@ class Workers:
             logger.critical("a thread that decodes pictures died, and the system gives no other", exc_info=True)
 
     def _make_next(self) -> None:
-        try:
-            call = self._waiting.popleft()
-        except IndexError:  # another thread took it
-            return
-        if not call.future.set_running_or_notify_cancel():
+        call = self._take()
+        if call is None or not call.future.set_running_or_notify_cancel():
             return
         thread = threading.current_thread()
         self._running[thread] = call

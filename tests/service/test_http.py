@@ -58,9 +58,26 @@ def test_filenames_come_back_as_they_were_sent(connection: Connection) -> None:
 
 
 def test_parts_that_are_no_pictures_are_ignored(connection: Connection) -> None:
-    form = part("note", b"hello", filename=None) + part("file", grey_png(50)) + part("other", b"x" * 1000)
+    """Text; and what a page's file field sends that was left empty."""
+    form = part("note", b"hello", filename=None) + part("file", grey_png(50)) + part("other", b"", filename="")
     reply = connection.post("/classify?model=brightness", form + END, FORM)
     assert len(orjson.loads(reply.body)["results"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("stray", "says"),
+    [
+        (part("files", grey_png(50)), "There is a file in a part named 'files', which would be left out"),
+        (part("File", grey_png(50)), "a part named 'File'"),
+        (part("top_k", b"5", filename=None), "top_k is read from the query, not from the form: put ?top_k="),
+        (part("model", b"digits", filename=None), "model is read from the query"),
+    ],
+)
+def test_what_would_be_left_out_of_a_form_is_refused(connection: Connection, stray: bytes, says: str) -> None:
+    for form in (part("file", grey_png(50)) + stray, stray + part("file", grey_png(50))):
+        reply = connection.post("/classify?model=brightness", form + END, FORM)
+        assert (reply.status, reply.problem) == (422, "invalid-request")
+        assert says in orjson.loads(reply.body)["detail"]
 
 
 @pytest.mark.parametrize("content_type", [b"image/png", b"application/octet-stream"])

@@ -92,6 +92,17 @@ def test_settings_that_cannot_be_meant_together(
         read_settings()
 
 
+def test_empty_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `--help` prints those that have no default. But an empty variable must not do away with keys."""
+    for name in ("METRICS_PORT", "CLASSIFY_MAX_BATCH_SIZE", "PORT"):
+        monkeypatch.setenv(f"SIGHTLINE_{name}", "")
+    settings = read_settings()
+    assert (settings.metrics_port, settings.classify_max_batch_size, settings.port) == (None, None, 8000)
+    monkeypatch.setenv("SIGHTLINE_API_KEYS_FILE", "")
+    with pytest.raises(SettingsError, match="SIGHTLINE_API_KEYS_FILE is empty: name a file of keys, or unset it"):
+        read_settings()
+
+
 def test_a_misspelt_setting_is_noticed() -> None:
     names = {"SIGHTLINE_API_KEY_FILE": "SIGHTLINE_API_KEYS_FILE", "SIGHTLINE_API_KEY": "SIGHTLINE_API_KEYS_FILE"}
     names |= {"SIGHTLINE_PORTT": "SIGHTLINE_PORT", "SIGHTLINE_MAX_BODY": "SIGHTLINE_MAX_BODY_BYTES"}

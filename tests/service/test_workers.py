@@ -5,9 +5,7 @@ import gc
 import sys
 import threading
 import weakref
-from collections import deque
 from functools import partial
-from typing import Any
 
 import orjson
 import pytest
@@ -60,20 +58,36 @@ async def test_a_call_whose_caller_left_keeps_no_picture() -> None:
     workers.close()
 
 
-class Raced(deque[Any]):
-    """Says that somebody waits, whom a thread has just taken."""
+async def test_who_waits_takes_turns() -> None:
+    """One of many pictures, then one of the next who waits; what its caller no longer waits for takes none."""
+    workers = Workers(1, 32)
+    release, holder = await held(workers)
+    made: list[str] = []
+    many = asyncio.create_task(workers.run_all([partial(made.append, f"many {index}") for index in range(4)]))
+    left = asyncio.create_task(workers.run_all([partial(made.append, "left")] * 3))
+    one = asyncio.create_task(workers.run_all([partial(made.append, "one")]))
+    two = asyncio.create_task(workers.run_all([partial(made.append, f"two {index}") for index in range(2)]))
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.wait([left])
+    release.set()
+    await asyncio.gather(holder, many, one, two)
+    assert made == ["many 0", "one", "two 0", "many 1", "two 1", "many 2", "many 3"]
+    assert workers.pending == 0
+    workers.close()
 
-    def __len__(self) -> int:
-        return 1
 
-
-async def test_closing_while_the_threads_take_what_waits() -> None:
+async def test_closing_drops_what_waits() -> None:
     workers = Workers(1, 8)
     release, holder = await held(workers)
-    workers._waiting = Raced(workers._waiting)
+    waiting = asyncio.create_task(workers.run_all([lambda: 1] * 3))
+    await asyncio.sleep(0)
     workers.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
     release.set()
     assert await holder == [True]
+    assert workers.pending == 0
     with pytest.raises(UnavailableError):
         await workers.run_all([lambda: 1])
 

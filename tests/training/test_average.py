@@ -8,8 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 from tests.training.test_training import TINY_STREETS
-from training import __main__ as command_line
-from training import checkpoint
+from training import checkpoint, command_line
 from training.checkpoint import Checkpoint, plain_config
 from training.data.camvid import load_camvid
 from training.device import choose_device

@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 
 from tests.conftest import ROOT
 from tests.training.test_training import SHORT
-from training import __main__ as command_line
-from training import registry
+from training import command_line, registry
 from training.ablation import rows
 from training.ablation.rows import CHAPTER, Row
 from training.checkpoint import Checkpoint, plain_config
@@ -181,3 +180,11 @@ def test_what_cannot_be_written_is_one_line(mnist: Path, tmp_path: Path) -> None
     assert made.stderr.count("\n") == 1
     assert made.stderr.startswith("error: ")
     assert "file" in made.stderr
+
+
+def test_without_what_it_needs_it_says_how_to_get_it() -> None:
+    pretending = "import runpy, sys; sys.modules['typer'] = None; runpy.run_module('training', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", pretending], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Training needs the package typer, which is not installed: run scripts/install")
+    assert done.stderr.count("\n") == 1

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from service.images import prepare
 from service.manifest import ModelInput
 from tests.conftest import ROOT
-from training.__main__ import app
+from training.command_line import app
 from training.registry import TASKS
 from training.tasks import Task
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from training import __main__ as command_line
+from training import command_line
 from training.data.camvid import load_camvid
 from training.data.labelled import LabelledImages, Split
 from training.data.street_augmentation import StreetAugmentation

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
-from training import __main__ as command_line
+from training import command_line
 from training.data.labelled import LabelledImages
 from training.errors import DataError, ReportError, TrainingError
 from training.evaluate import open_model

@@ -14,7 +14,7 @@ import pytest
 import typer.main
 
 from tests.conftest import ROOT
-from training.__main__ import app
+from training.command_line import app
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the scripts are for a POSIX shell")
 
