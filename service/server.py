@@ -75,8 +75,9 @@ class _Server(uvicorn.Server):
 
     lost_engine = False
 
-    def __init__(self, config: uvicorn.Config, pipeline: Pipeline, grace_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, pipeline: Pipeline, grace_s: float, *, needs_key: bool) -> None:
         super().__init__(config)
+        self._key = "-H 'X-API-Key: KEY' " if needs_key else ""
         self._pipeline = pipeline
         self._grace_s = grace_s
 
@@ -90,7 +91,7 @@ class _Server(uvicorn.Server):
         reachable = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(shown, shown)  # noqa: S104 - compared, not bound
         say(
             f"Sightline is ready on http://{shown}:{port}\n"
-            f"Try: curl -F file=@examples/seven.png http://{reachable}:{port}/classify\n"
+            f"Try: curl {self._key}-F file=@examples/seven.png http://{reachable}:{port}/classify\n"
         )
         logger.info("ready on %s:%d", host, port)
 
@@ -164,7 +165,8 @@ def _serve(settings: Settings, request_log: RequestLog) -> int:
         nonlocal server
         async with app.router.lifespan_context(app):
             _spare_collector()
-            server = _Server(config, app.state.pipeline, settings.shutdown_grace_s)
+            needs_key = settings.api_keys_file is not None
+            server = _Server(config, app.state.pipeline, settings.shutdown_grace_s, needs_key=needs_key)
             # uvicorn would take signals only once it serves, and raises the one that stopped it once more when it is
             # done: by then it has nothing left to do.
             for number in (signal.SIGINT, signal.SIGTERM):

@@ -119,3 +119,10 @@ def distance_to(targets: BoolMap, limit: int) -> FloatMap:
 def distance_inside(mask: BoolMap, limit: int) -> FloatMap:
     """For each set pixel the distance to the nearest unset one, at most `limit`; outside counts as unset."""
     return distance_to(~np.pad(mask, 1), limit)[1:-1, 1:-1]
+
+
+def filled(mask: BoolMap) -> BoolMap:
+    """The mask and its holes: all that is not reached from outside, by steps to the eight neighbours."""
+    outside = connected_components(~np.pad(mask, 1)).labels
+    inside: BoolMap = (outside != outside[0, 0])[1:-1, 1:-1]
+    return inside

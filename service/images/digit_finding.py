@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from service.errors import UnreadablePictureError
-from service.images.components import BoolMap, dilated
+from service.images.components import BoolMap, connected_components, dilated
 from service.images.compositing import on_contrast
 from service.images.digit_rendering import BOX, FINE, is_mnist_form, render
 from service.images.filtering import Box, FloatMap, box_of
@@ -29,6 +29,7 @@ _CLEAN, _HOPELESS = 0.05, 0.9  # doubt below which no narrower strokes are tried
 _HEAD_START = 0.06  # of doubt: narrow strokes are believed only where they are that much clearer than wide ones
 _LESS_DOUBT = 0.02  # by how much doubt has to fall for a picture to be believed with a margin put around it
 _MARGIN = 0.35  # of the digit's longer side, seen around it in the fine look
+_LARGE, _ALL = 0.03, 0.97  # of the ink of a digit and a bar: what either has; of a side: what a bar takes
 _LEEWAY = 0.06  # of the digit's longer side: how far it may reach beyond what the coarse look saw of it
 
 
@@ -92,7 +93,25 @@ def _look_again(picture: Image.Image, marks: Marks, box: Box) -> tuple[Marks, Bo
     again = None if margined is None else _look(margined.picture)
     if margined is None or again is None or again[0].doubt > marks.doubt - _LESS_DOUBT:
         return marks, box
-    return again[0], margined.in_original(again[1])
+    box_again = margined.in_original(again[1])
+    left, top, right, bottom = box_again
+    if _has_bar(again[0].mask, right - left == picture.width, bottom - top == picture.height):
+        return marks, box
+    return again[0], box_again
+
+
+def _has_bar(mask: BoolMap, across: bool, down: bool) -> bool:
+    """Whether there is a bar beside the digit, from one side of the picture to the other.
+
+    With paper around it, it is no longer what lies along the border. `across`, `down`: whether `mask` takes all of the
+    picture's width, its height.
+    """
+    left, top, right, bottom = box_of(mask)
+    parts = connected_components(mask)
+    large = parts.areas > _LARGE * parts.areas.sum()
+    widths, heights = (parts.boxes[:, 2:] - parts.boxes[:, :2]).T
+    bars = (across & (widths >= _ALL * (right - left))) | (down & (heights >= _ALL * (bottom - top)))
+    return bool((bars & large).any() and (~bars & large).any())
 
 
 def _approach(picture: Image.Image) -> tuple[_View, Marks] | None:

@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from service.images.components import BoolMap, Components, connected_components, dilated
+from service.images.components import BoolMap, Components, connected_components, dilated, filled
 from service.images.digit_rendering import stroke_widest
 from service.images.filtering import FloatMap, box_blurred, box_of, greatest
 from service.images.ink import LUMINANCE, Direction, InkMap, energy_threshold, ink_map
@@ -18,6 +18,8 @@ _FEWEST = 6  # pixels: what is smaller is a speck
 _FAINT = 0.35  # of the threshold between inks: printed lines are fainter than what is written over them
 _FAINTER = 0.5  # of the threshold: what a pen that is lifted or runs dry still leaves
 _FARTHEST = 1.8  # times the size of the marks: fainter strokes that reach beyond that are something else
+_CONVEX = 0.72  # of its box: what a frame takes, filled; a circle takes π/4 = 0.785, the outline of an 8 less
+_FRAMED = 0.33  # of a frame's longer side: what is in it and shorter is a speck, or part of it
 _BLOB = 0.3  # of its longer side: how wide the strokes of a digit get
 
 
@@ -113,15 +115,46 @@ def _chosen(parts: Components, amount: FloatMap) -> BoolMap:
     masses = parts.sums(amount)
     away = (boxes[:, :2] + boxes[:, 2:]) / (width, height) - 1
     scores = masses * np.exp(-(away**2).sum(1) - 4 * _border_contact(parts))
-    main = int(np.argmax(scores))
+    main, frames = _unframed(parts, int(np.argmax(scores)), scores)
     left, top, right, bottom = boxes[main]
     gap_x = np.maximum(np.maximum(left - boxes[:, 2], boxes[:, 0] - right), 0)
     gap_y = np.maximum(np.maximum(top - boxes[:, 3], boxes[:, 1] - bottom), 0)
     leap = np.where(masses > 0.25 * masses[main], 0.25, 0.15)  # a detached stroke may lie farther off than a speck
     near = np.hypot(gap_x, gap_y) < leap * max(right - left, bottom - top)
     belongs = near & (masses > 0.04 * masses[main]) & (scores > 0.02 * scores[main])
+    belongs &= ~frames
     belongs[main] = True
     return parts.select(belongs)
+
+
+def _unframed(parts: Components, main: int, scores: npt.NDArray[np.float64]) -> tuple[int, BoolMap]:
+    """What `main` frames, a box or a circle, where it does: the part with the highest score; else `main` itself.
+
+    And for each part whether it is a frame around that. What is framed is at least a third as long as its frame.
+    """
+    left, top, right, bottom = parts.boxes.T
+    lengths = np.maximum(right - left, bottom - top)
+    while True:
+        x0, y0, x1, y1 = parts.boxes[main]
+        inside = (left > x0) & (top > y0) & (right < x1) & (bottom < y1) & (lengths > _FRAMED * lengths[main])
+        framed = np.array([each for each in np.flatnonzero(inside) if _is_frame(parts, main, int(each))], np.int64)
+        if len(framed) > 0:
+            main = int(framed[np.argmax(scores[framed])])
+            continue
+        around = (left < x0) & (top < y0) & (right > x1) & (bottom > y1) & (_FRAMED * lengths < lengths[main])
+        for each in np.flatnonzero(around):
+            around[each] = _is_frame(parts, int(each), main)
+        return main, around
+
+
+def _is_frame(parts: Components, part: int, framed: int) -> bool:
+    """Whether a part is closed, has the shape of a box or a circle, and runs nowhere through what may be framed."""
+    left, top, right, bottom = parts.boxes[framed]
+    if (parts.labels[top:bottom, left:right] == part + 1).any():
+        return False
+    left, top, right, bottom = parts.boxes[part]
+    around = filled(parts.labels[top:bottom, left:right] == part + 1)
+    return float(around.mean()) > _CONVEX
 
 
 def _within(parts: Components, amount: FloatMap, focus: BoolMap) -> BoolMap:

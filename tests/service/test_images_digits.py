@@ -168,6 +168,47 @@ def test_a_detached_bar_belongs_to_its_five() -> None:
     assert overlap(look(picture).region, box) > 0.9
 
 
+def boxed(pen: ImageDraw.ImageDraw) -> None:
+    pen.rectangle([50, 40, 349, 359], outline=BLACK, width=4)
+
+
+def circled(pen: ImageDraw.ImageDraw) -> None:
+    pen.ellipse([25, 25, 374, 374], outline=BLACK, width=6)
+
+
+def circled_twice(pen: ImageDraw.ImageDraw) -> None:
+    circled(pen)
+    pen.ellipse([8, 8, 391, 391], outline=BLACK, width=6)
+
+
+def below_a_bar(pen: ImageDraw.ImageDraw) -> None:
+    pen.rectangle([0, 0, 399, 60], fill=BLACK)
+
+
+def beside_a_bar(pen: ImageDraw.ImageDraw) -> None:
+    pen.rectangle([0, 0, 85, 399], fill=BLACK)
+
+
+@pytest.mark.parametrize("digit", sorted(DIGITS))
+@pytest.mark.parametrize("draw", [boxed, circled, circled_twice, below_a_bar, beside_a_bar])
+def test_what_is_around_a_digit_is_none(draw: Callable[[ImageDraw.ImageDraw], None], digit: str) -> None:
+    """The box of a form, a circle, a window's title bar."""
+    mask = strokes_mask(digit, 180, 0.1)
+    picture, box = written(mask, BLACK, Image.new("RGB", (400, 400), WHITE), (115, 105))
+    draw(ImageDraw.Draw(picture))
+    prepared = look(picture)
+    assert overlap(prepared.region, box) > 0.85
+    assert likeness(grey(prepared), ideal(mask)) > 0.72
+
+
+def test_a_zero_is_no_frame_for_what_is_in_it() -> None:
+    mask = strokes_mask("0", 300, 0.08)
+    middle = [((mask.getbbox() or (0, 0, 0, 0))[i] + (mask.getbbox() or (0, 0, 0, 0))[i + 2]) / 2 for i in (0, 1)]
+    ImageDraw.Draw(mask).ellipse([middle[0] - 18, middle[1] - 30, middle[0] + 18, middle[1] + 30], fill=255)
+    picture, box = written(mask, BLACK, Image.new("RGB", (400, 400), WHITE), (50, 50))
+    assert overlap(look(picture).region, box) > 0.9
+
+
 @pytest.mark.parametrize("inverted", [False, True])
 def test_cut_tightly(*, inverted: bool) -> None:
     for digit in DIGITS:

@@ -92,6 +92,10 @@ def test_who_has_none_is_told_how(guarded: Running, header: str, says: str) -> N
             assert KEY.encode() not in reply.body
 
 
+def test_what_is_shown_to_try_has_a_key(guarded: Running) -> None:
+    assert "Try: curl -H 'X-API-Key: KEY' -F file=@examples/seven.png http://127.0.0.1:" in guarded.announcement
+
+
 def test_it_is_decided_before_the_body_is_read(guarded: Running) -> None:
     """A stalled body would be 408, a length over the limit 413, and a word to go on with `100 Continue`."""
     with guarded.connect() as connection:
