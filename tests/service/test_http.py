@@ -112,7 +112,7 @@ def test_a_length_over_the_limit_is_refused_unread(connection: Connection) -> No
     reply = connection.reply()
     assert (reply.status, reply.problem) == (413, "body-too-large")
     assert reply.headers["connection"] == "close"
-    assert connection.seconds_until_closed() < 3
+    assert connection.seconds_until_closed() < 5  # one for what may still come
 
 
 def test_a_length_may_begin_with_zeros(connection: Connection) -> None:
@@ -141,7 +141,7 @@ def test_chunks_over_the_limit(connection: Connection) -> None:
     reply = connection.reply()
     assert (reply.status, reply.problem) == (413, "body-too-large")
     assert reply.headers["connection"] == "close"
-    assert connection.seconds_until_closed() < 3
+    assert connection.seconds_until_closed() < 5  # one for what may still come
 
 
 def test_chunks_within_the_limit(connection: Connection) -> None:
