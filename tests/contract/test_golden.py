@@ -1,4 +1,4 @@
-"""The service on the golden pictures: see `golden.py`."""
+"""The service, and the code that trains, on the golden pictures: see `golden.py`."""
 
 import io
 import json
@@ -7,9 +7,15 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from service.images import PictureLimits, decode, fit_labels, prepare
+from service.manifest import ModelInput
+from tests.conftest import ROOT
 from tests.contract.golden import FOLDER
+from training.checkpoint import Checkpoint
+from training.export import answers, served
 
 DIGITS = sorted(
     path for path in FOLDER.glob("digit-*.*") if path.with_suffix(".json").exists() and ".json" not in path.name
@@ -49,6 +55,21 @@ def test_streets_are_answered_as_at_export(service: httpx.Client, path: Path) ->
     expected = _open(path.with_name(f"{path.stem}.labels.png").read_bytes())
     assert mask.shape == expected.shape
     assert (mask == expected).mean() > (0.9999 if path.suffix == ".png" else 0.98)
+
+
+@pytest.mark.parametrize(("checkpoint", "name"), [("digits", "digit-four-or-nine"), ("streets", "street-own-size")])
+def test_the_code_that_trains_still_answers_as_at_export(checkpoint: str, name: str) -> None:
+    """The exported file keeps its own graph: a change of the network's code shows only here."""
+    task, model = Checkpoint.load(ROOT / "models" / "checkpoints" / f"{checkpoint}.pt").restore()
+    model_input = ModelInput(height=task.height, width=task.width, color=task.color)
+    prepared = prepare(decode((FOLDER / f"{name}.png").read_bytes(), PictureLimits()), model_input, task.preparation)
+    output = answers(served(task, task.finish(model).eval(), torch.float32), prepared.pixels[None].copy())[0]
+    if task.kind == "classification":
+        golden = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+        assert output == pytest.approx(golden["probabilities"], abs=1e-4)
+    else:
+        expected = _open((FOLDER / f"{name}.labels.png").read_bytes())
+        assert (fit_labels(output, prepared, task.preparation) == expected).mean() > 0.9999
 
 
 def test_a_golden_digit_is_not_certain() -> None:

@@ -289,7 +289,7 @@ def test_dripped_headers_are_cut_off(port: int) -> None:
             if closed:
                 break
     assert closed
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 25, "and not while bytes come, which is for 33 s"
 
 
 def test_metrics_stay_inside(port: int, replicas: tuple[Replica, Replica]) -> None:

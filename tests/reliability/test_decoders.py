@@ -32,6 +32,7 @@ def test_decode_threads_that_die(models_dir: Path, case: str, size: tuple[int, i
         running("tests.service.faulty", models_dir=models_dir, access_log=False, decode_threads=1) as service,
         witnessed(service, POOL, case, must, Limits(seconds=30)) as seen,
     ):
+        service.may_log_faults = True
         for _ in range(5 if size == faulty.THREAD_DIES else 20):
             reply = post(service, 50, size)
             if size == faulty.THREAD_DIES:

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed (D
 
 CLASSIFY = "/classify?model=brightness"
 SILENT_S = 5.0  # client_header_timeout, which counts from the connection's first moment
+CLOSED_S = 25.0  # within which what nginx refused is closed: it reads on for 5 s, and the machine may be busy
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +89,13 @@ def test_the_answer(service: Running, port: int, case: Case) -> None:
         assert reply.status in case.statuses
         assert reply.headers["content-type"] == "application/problem+json"
         assert reply.headers["connection"] == "close"
-        assert connection.seconds_until_closed() < 6
+        connection.socket.settimeout(CLOSED_S)
+        assert connection.seconds_until_closed() < CLOSED_S
 
 
 def test_dripped_headers(service: Running, port: int) -> None:
     must = "closed within 5 s of the first byte"
-    limits = Limits(seconds=7)
+    limits = Limits(seconds=CLOSED_S)  # bytes come for 33 s
     with (
         witnessed(service, "headers dripped", "a byte every 0.25 s", must, limits, where="edge") as seen,
         Connection.to("127.0.0.1", port) as connection,
@@ -102,7 +104,7 @@ def test_dripped_headers(service: Running, port: int) -> None:
             for byte in b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: " + b"x" * 100:
                 connection.send(bytes([byte]))
                 time.sleep(0.25)
-                assert time.monotonic() - seen.started_at < 10, "it is still open"
+                assert time.monotonic() - seen.started_at < CLOSED_S, "it is still open"
         seen.answered(f"closed after {time.monotonic() - seen.started_at:.1f} s")
 
 
@@ -120,11 +122,12 @@ def test_just_enough_headers(service: Running, port: int) -> None:
 def test_a_connection_without_a_byte(service: Running, port: int) -> None:
     """Sooner than the service alone, where it may be silent for 75 s: it is among the headers' time."""
     must = f"closed silently after {SILENT_S:g} s"
-    limits = Limits(seconds=SILENT_S + 3)
+    limits = Limits(seconds=CLOSED_S)  # the service alone waits for 75 s
     with (
         witnessed(service, "headers dripped", "a connection without a byte", must, limits, where="edge") as seen,
         Connection.to("127.0.0.1", port) as connection,
     ):
+        connection.socket.settimeout(CLOSED_S)
         after_s = connection.seconds_until_closed()
         seen.answered(f"closed silently after {after_s:.0f} s")
         assert after_s > SILENT_S - 0.5
@@ -142,7 +145,7 @@ def announced(length: int) -> bytes:
 def test_bodies_that_stall(models_dir: Path, tmp_path: Path) -> None:
     """The service's time in all, and its answer, pass through: nothing sent, half of it sent, a byte now and then."""
     must = f"408 body-timeout and closed, {BODY_S:g} s in all"
-    limits = Limits(seconds=BODY_S + 3)
+    limits = Limits(seconds=5 * BODY_S)
     with (
         running(models_dir=models_dir, access_log=False, body_timeout_s=BODY_S) as service,
         edge(tmp_path, [service.port]) as port,
@@ -153,16 +156,14 @@ def test_bodies_that_stall(models_dir: Path, tmp_path: Path) -> None:
     ):
         connections = (nothing, half, drip)
         for connection, sent in zip(connections, (b"", grey_png(50)[:40], b""), strict=True):
-            connection.socket.settimeout(BODY_S + 15)
+            connection.socket.settimeout(5 * BODY_S + CLOSED_S)
             connection.send(announced(100) + sent)
-        for _ in range(14):
-            drip.send(b"x")
-            time.sleep(BODY_S / 15)
+        drip.drip_until_answered(BODY_S / 15, within_s=5 * BODY_S)
         replies = [connection.reply() for connection in connections]
         seen.answered(replies[0])
         assert {(reply.status, reply.problem) for reply in replies} == {(408, "body-timeout")}
         assert time.monotonic() - seen.started_at > BODY_S - 0.5
-        assert all(connection.seconds_until_closed() < 7 for connection in connections)
+        assert all(connection.seconds_until_closed() < CLOSED_S for connection in connections)
 
 
 def test_bodies_that_stall_and_are_taken_in_whole(service: Running, tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_bodies_that_stall_and_are_taken_in_whole(service: Running, tmp_path: Pa
     must = f"NOT bounded: held while bytes come; then closed silently after {gap_s} s"
     with (
         edge(tmp_path, [service.port], whole=True, body_gap_s=gap_s) as port,
-        witnessed(service, STALLS, case, must, Limits(seconds=6 * gap_s), where="edge") as seen,
+        witnessed(service, STALLS, case, must, Limits(seconds=6 * gap_s + CLOSED_S), where="edge") as seen,
         Connection.to("127.0.0.1", port) as drip,
     ):
         drip.send(announced(100))
@@ -182,7 +183,7 @@ def test_bodies_that_stall_and_are_taken_in_whole(service: Running, tmp_path: Pa
         drip.socket.setblocking(False)
         with pytest.raises(BlockingIOError):
             drip.socket.recv(1)  # neither an answer nor an end
-        drip.socket.settimeout(15)
+        drip.socket.settimeout(CLOSED_S)
         with suppress(ConnectionResetError):
             assert drip.socket.recv(1) == b""
         seen.answered(f"held, then closed silently after {time.monotonic() - seen.started_at:.0f} s in all")
@@ -197,7 +198,7 @@ def test_an_answer_before_the_body_has_come(
     """The service refuses by the headers; whoever has sent a part by then, as any client on a network has, reads it."""
     (tmp_path / "keys.txt").write_text(KEY)
     header = f"X-API-Key: {KEY}"
-    limits, row = Limits(seconds=10), ("body over the edge's limit", f"no: {length / 1e6:g} MB, half a MB sent")
+    limits, row = Limits(seconds=CLOSED_S), ("body over the edge's limit", f"no: {length / 1e6:g} MB, half a MB sent")
     with (
         running(models_dir=models_dir, access_log=False, api_keys_file=tmp_path / "keys.txt") as service,
         edge(tmp_path, [service.port]) as port,
@@ -209,7 +210,8 @@ def test_an_answer_before_the_body_has_come(
         reply = connection.reply()
         seen.answered(f"{reply.status} {reply.problem}")
         assert seen.answer == must
-        assert connection.seconds_until_closed() < 7
+        connection.socket.settimeout(CLOSED_S)
+        assert connection.seconds_until_closed() < CLOSED_S
 
 
 @pytest.mark.skipif("SIGHTLINE_RELIABILITY_ROWS" not in os.environ, reason="75 s; scripts/reliability waits for it")

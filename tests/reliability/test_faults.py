@@ -23,6 +23,7 @@ SMALL = {"classify_max_queue_size": 2, "segment_max_queue_size": 2, "max_picture
 def faulty_service(models_dir: Path) -> Iterator[Running]:
     options = {"classify_max_batch_size": 1, "request_timeout_s": 1, **SMALL}
     with running("tests.service.faulty", models_dir=models_dir, access_log=False, **options) as service:
+        service.may_log_faults = True
         yield service
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.reliability.witness import Limits, witnessed
 from tests.service import tiny_models
-from tests.service.processes import launch
+from tests.service.processes import launched
 
 ROW = "model file cut, swapped, without metadata, with external data outside its folder"
 ONE_LINE = "exit 1, one line naming the file"
@@ -23,8 +23,8 @@ def refused(case: str, folder: Path, path: Path) -> str:
     """What is said of `path` when a start on `folder` fails: one line, which begins with the path."""
     with witnessed(None, ROW, case, ONE_LINE, Limits(seconds=60)) as seen:
         started_at = time.monotonic()
-        process = launch(models_dir=folder, port=0, provider="cpu")
-        out, err = process.communicate(timeout=60)
+        with launched(models_dir=folder, port=0, provider="cpu") as process:
+            out, err = process.communicate(timeout=60)
         (line,) = err.splitlines()
         said = line.removeprefix(f"sightline: {path}: ")
         seen.answered(f"exit {process.returncode}, {path.name}: {shortened(said, folder)}")

@@ -14,7 +14,7 @@ import pytest
 from tests.reliability.messages import HEAD
 from tests.reliability.witness import Limits, described, until, witnessed
 from tests.service.conftest import grey_png
-from tests.service.processes import launch, running
+from tests.service.processes import launched, running
 
 
 def test_draining(models_dir: Path) -> None:
@@ -48,10 +48,10 @@ def test_draining(models_dir: Path) -> None:
 def test_sigterm_while_it_starts(models_dir: Path, delay_s: float) -> None:
     """Before Python is there the signal ends it; afterwards it ends by itself: 0, 143 or -15, and soon."""
     with witnessed(None, "SIGTERM", f"{delay_s} s after its start", "ends with 0 or 143", Limits(seconds=20)) as seen:
-        process = launch(models_dir=models_dir, access_log=False, port=0, provider="cpu")
-        time.sleep(delay_s)
-        process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=20)
+        with launched(models_dir=models_dir, access_log=False, port=0, provider="cpu") as process:
+            time.sleep(delay_s)
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=20)
         seen.answered(f"ended with {128 + 15 if process.returncode == -signal.SIGTERM else process.returncode}")
         assert process.returncode in {0, 143, -signal.SIGTERM}
         assert "Traceback" not in err

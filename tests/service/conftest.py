@@ -1,5 +1,8 @@
 """Tiny models, an application on them, and pictures."""
 
+import asyncio
+import gc
+import inspect
 import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -53,6 +56,32 @@ async def check_declared(response: httpx.Response) -> None:
         assert status in operation["responses"], f"{response.url}: {status} is not declared"
         media_type = response.headers["content-type"].partition(";")[0]
         assert media_type in operation["responses"][status]["content"], f"{response.url}: {status} {media_type}"
+
+
+Faults = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def _few_objects() -> None:
+    """What has been imported is not looked at by every collection of garbage: each takes a millisecond, not many."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def loop_faults(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _few_objects: None
+) -> Iterator[Faults]:
+    """What went wrong in callbacks, and in futures that nobody awaited, which an event loop only logs; fails the test.
+
+    One that means it to happen asks for this, looks at it, and clears it.
+    """
+    faults: Faults = []
+    monkeypatch.setattr(asyncio.BaseEventLoop, "default_exception_handler", lambda _, context: faults.append(context))
+    yield faults
+    if inspect.iscoroutinefunction(request.function):
+        gc.collect()  # it is told of a future when that is no more
+    assert not faults
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Service]]

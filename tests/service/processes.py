@@ -1,6 +1,7 @@
 """`python -m service` as its own process, and a socket to say things to it that no HTTP library would."""
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -24,12 +25,13 @@ _LONGEST_START_S = 120
 
 @dataclass
 class Running:
-    """A service that said it is ready."""
+    """A service that said it is ready. A test that makes it fail says so in `may_log_faults`."""
 
     process: subprocess.Popen[str]
     host: str
     port: int
     announcement: str
+    may_log_faults: bool = False
 
     def stop(self, timeout_s: float = 20) -> int:
         """SIGTERM, and the exit code."""
@@ -40,11 +42,12 @@ class Running:
         return Connection.to(self.host, self.port)
 
 
-def launch(program: str = "service", /, **settings: object) -> subprocess.Popen[str]:
-    """Start `python -m PROGRAM` with settings named as in `Settings`, and no others."""
+@contextmanager
+def launched(program: str = "service", /, **settings: object) -> Iterator[subprocess.Popen[str]]:
+    """`python -m PROGRAM` with settings named as in `Settings`, and no others, killed at the end if it still runs."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
     environment |= {f"SIGHTLINE_{name.upper()}": str(value) for name, value in settings.items()}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", program],
         cwd=ROOT,
         env=environment,
@@ -52,27 +55,37 @@ def launch(program: str = "service", /, **settings: object) -> subprocess.Popen[
         stderr=subprocess.PIPE,
         text=True,
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @contextmanager
 def running(program: str = "service", /, **settings: object) -> Iterator[Running]:
-    """A service on a port of its own, killed at the end if it still runs."""
-    process = launch(program, **({"port": 0, "provider": "cpu"} | settings))
-    assert process.stdout
-    assert process.stderr
-    hangs = threading.Timer(_LONGEST_START_S, process.kill)  # then its output ends
-    hangs.start()
-    try:
-        first = process.stdout.readline()
-        hangs.cancel()
-        if not first.startswith(_READY):
-            raise AssertionError(f"{first!r} came first, and then: {process.stderr.read()}")
-        host, port = first.removeprefix(_READY).strip().rsplit(":", 1)
-        yield Running(process, host, int(port), first + process.stdout.readline())
-    finally:
-        hangs.cancel()
+    """A service on a port of its own, killed at the end if it still runs.
+
+    A traceback in what it has logged, and nobody has read, fails the test that did not ask for one.
+    """
+    with launched(program, **({"port": 0, "provider": "cpu"} | settings)) as process:
+        assert process.stdout
+        assert process.stderr
+        hangs = threading.Timer(_LONGEST_START_S, process.kill)  # then its output ends
+        hangs.start()
+        try:
+            first = process.stdout.readline()
+            hangs.cancel()
+            if not first.startswith(_READY):
+                raise AssertionError(f"{first!r} came first, and then: {process.stderr.read()}")
+            host, port = first.removeprefix(_READY).strip().rsplit(":", 1)
+            service = Running(process, host, int(port), first + process.stdout.readline())
+            yield service
+        finally:
+            hangs.cancel()
         process.kill()
-        process.communicate()
+        _, logged = process.communicate()
+    assert service.may_log_faults or "Traceback" not in logged, logged
 
 
 @dataclass
@@ -145,6 +158,13 @@ class Connection:
         body = self._reader.read(int(headers["content-length"]))
         assert len(body) == int(headers["content-length"]), "the answer is cut short"
         return Reply(status, headers, body)
+
+    def drip_until_answered(self, every_s: float, within_s: float) -> None:
+        """A byte now and then, until the other side says something: who counts from the last one never does."""
+        ends_at = time.monotonic() + within_s
+        while not select.select([self._socket], [], [], every_s)[0]:
+            assert time.monotonic() < ends_at, "bytes that go on coming hold it open"
+            self.send(b"x")
 
     def seconds_until_closed(self) -> float:
         """How long the other side takes to close; a reset is a close."""

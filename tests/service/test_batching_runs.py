@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from service.batching import Batcher
-from service.errors import InferenceError
+from service.errors import InferenceError, SightlineError
 from service.logs import REQUEST_ID
 from tests.service.test_batching import FakeRun, begun
 from tests.service.virtual_time import in_virtual_time, virtual_now
@@ -59,6 +59,39 @@ async def test_a_run_whose_end_is_seen_before_that_of_an_earlier_one() -> None:
         with pytest.raises(InferenceError):
             await each
     assert {(await each).run_s for each in submitted[8:]} == {0}
+    await batcher.close(0)
+
+
+class Outcomes:
+    """An observer of how runs end."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+
+    def released(self, size: int, reason: str) -> None: ...
+
+    def ran(self, _: float) -> None:
+        self.ended.append("ran")
+
+    def failed(self) -> None:
+        self.ended.append("failed")
+
+
+@in_virtual_time
+async def test_an_item_that_failed_fails_alone_and_is_counted_once() -> None:
+    async def run(items: Sequence[int]) -> Sequence[int | SightlineError]:
+        return [InferenceError("no probability") if item in {2, 3} else 10 * item for item in items]
+
+    outcomes = Outcomes()
+    batcher: Batcher[int, int] = Batcher(run, max_batch_size=4, max_queue_size=8, observer=outcomes, clock=virtual_now)
+    batcher.start()
+    submitted = [begun(batcher.submit(n, timeout_s=LONG_S)) for n in (1, 2, 3, 4)]
+    for bad in submitted[1:3]:
+        with pytest.raises(InferenceError, match="no probability"):
+            await bad
+    assert [(await submitted[good]).output for good in (0, 3)] == [10, 40]
+    assert outcomes.ended == ["ran", "failed"]
+    assert batcher.healthy
     await batcher.close(0)
 
 

@@ -64,6 +64,18 @@ async def test_labels_of_a_batch_in_its_order(models_dir: Path) -> None:
     assert all(answer.dtype == np.uint8 and answer.shape == blue.shape[:2] for answer in answers)
 
 
+def test_an_engine_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
+    model = classifier(metadata(name="unopened"))
+    model.graph.node[3].op_type = "Rubbish"
+    path = save(model, tmp_path / "unopened.fp32.onnx")
+    with pytest.raises(StartupError), engine_for(path):
+        pass
+    for thread in threading.enumerate():
+        if thread.name == "engine-unopened":
+            thread.join(30)
+            assert not thread.is_alive()
+
+
 async def test_an_answer_that_is_no_number_is_no_answer(tmp_path: Path) -> None:
     path = save(classifier(metadata(), nan_on_black=True), tmp_path / "digits.fp32.onnx")
     with engine_for(path) as engine:
@@ -260,6 +272,7 @@ async def test_a_run_that_hangs_is_given_up(models_dir: Path, monkeypatch: pytes
         with pytest.raises(UnavailableError, match="hangs"):
             await engine.run([grey(30)])
         release.set()
+        await asyncio.wrap_future(engine._thread.submit(lambda: None))  # it ends after all, and is not answered twice
 
 
 async def test_a_process_that_was_suspended_is_not_taken_for_one_that_hangs(

@@ -60,6 +60,23 @@ def test_a_bmp_stored_from_the_top() -> None:
     assert decode(bytes(data), LIMITS).size == (48, 32)
 
 
+def test_a_bmp_with_the_oldest_header() -> None:
+    """BITMAPCOREHEADER, of twelve bytes: its sizes are of two bytes each."""
+    pixels = np.asarray(gradient())[::-1, :, ::-1].tobytes()  # rows from below, blue first
+    data = b"BM" + struct.pack("<IHHI", 26 + len(pixels), 0, 0, 26) + struct.pack("<IHHHH", 12, 48, 32, 1, 24) + pixels
+    assert read_header(data) == Header("BMP", 48, 32)
+    assert np.array_equal(np.asarray(decode(data, LIMITS)), np.asarray(gradient()))
+
+
+def test_a_webp_that_asks_to_be_shown_larger() -> None:
+    """Two bits above each size are a scale for display, and no size."""
+    data = bytearray(encoded(gradient(), "WEBP", quality=50))
+    assert data[12:16] == b"VP8 "
+    struct.pack_into("<HH", data, 26, 48 | 1 << 14, 32 | 3 << 14)
+    assert read_header(bytes(data)) == Header("WEBP", 48, 32)
+    assert decode(bytes(data), LIMITS).size == (48, 32)
+
+
 @pytest.mark.parametrize("name", sorted(foreign()))
 def test_other_formats_are_never_opened(name: str) -> None:
     data = foreign()[name]
@@ -156,6 +173,20 @@ def test_a_jpeg_of_a_thousand_scans() -> None:
     assert data.count(b"\xff\xda") == 1006
     with pytest.raises(UnreadablePictureError, match="more than 64 scans"):
         decode(data, LIMITS)
+
+
+@pytest.mark.parametrize("most", [64, 25])
+def test_the_most_scans_that_a_jpeg_may_have(most: int) -> None:
+    for scans in (most, most + 1):
+        data = with_scans(scans)
+        if most == 25:  # which of a picture so large are as much work
+            data = data.replace(struct.pack(">HH", 64, 64), struct.pack(">HH", 5000, 5000), 1)
+        header = check_header(data, LIMITS)
+        if scans == most:
+            assert _check_jpeg(data, header, LIMITS)[0] == data
+        else:
+            with pytest.raises(UnreadablePictureError, match=f"more than {most} scans"):
+                _check_jpeg(data, header, LIMITS)
 
 
 def test_what_looks_like_the_end_hides_no_scans() -> None:
@@ -296,6 +327,8 @@ def test_exif_turns_a_picture_upright(value: int, format_: str) -> None:
         orientation(0),
         orientation(9),
         orientation(6)[:-10],
+        b"Exif\0\0II*\0" + struct.pack("<IHHHIII", 8, 1, 0x0112, 4, 1, 6, 0),  # of four bytes, and it has two
+        b"Exif\0\0II*\0" + struct.pack("<IHHHIII", 8, 1, 0x0112, 3, 2, 6, 0),  # two orientations
         b"Exif\0\0II*\0" + struct.pack("<IH", 8, 0xFFFF) + b"\xff" * 60,
         b"Exif\0\0MM\0*" + struct.pack(">IHHHII", 8, 1, 0x011A, 5, 1, 0xFFFFFFF0),  # a resolution outside the file
         b"Exif\0\0II+\0" + bytes(20),
@@ -317,6 +350,13 @@ def test_16_bits_are_scaled() -> None:
     levels = np.linspace(0, 65_535, 1024).astype(np.uint16).reshape(32, 32)
     picture = decode(encoded(Image.fromarray(levels)), LIMITS)
     assert picture.mode == "L"
+    assert np.array_equal(np.asarray(picture), np.rint(levels / 257).astype(np.uint8))
+
+
+def test_16_bits_of_more_than_a_megapixel() -> None:
+    """They are scaled strip by strip."""
+    levels = np.linspace(0, 65_535, 1300 * 1100).astype(np.uint16).reshape(1300, 1100)
+    picture = decode(encoded(Image.fromarray(levels)), LIMITS)
     assert np.array_equal(np.asarray(picture), np.rint(levels / 257).astype(np.uint8))
 
 

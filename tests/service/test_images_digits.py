@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from service.errors import UnreadablePictureError
 from service.images import PictureLimits, Prepared, decode, digit_finding, prepare
+from service.images.compositing import on_contrast
 from service.images.digit_finding import find_digit
 from service.images.digit_rendering import is_mnist_form, render
 from service.images.ink_marks import find_marks
@@ -344,6 +345,17 @@ def test_little_ink_on_a_sheet_that_is_nearly_opaque(edge: str, ink: int) -> Non
     found = find_digit(picture)
     assert found[1] == opaque[1]
     assert np.abs(found[0].astype(int) - opaque[0]).mean() < 3
+
+
+def test_colours_far_apart_in_a_large_transparent_picture() -> None:
+    """It is looked at a megapixel at a time: with the ink in its last rows there are two colours, and a light mean."""
+    picture = Image.new("RGBA", (1100, 1300))
+    pen = ImageDraw.Draw(picture)
+    pen.rectangle((500, 100, 519, 199), fill=(90, 90, 90))
+    pen.rectangle((100, 1000, 119, 1199), fill="white")
+    composed = on_contrast(picture)
+    assert composed is not None
+    assert [composed.getpixel(at) for at in ((0, 0), (510, 150), (110, 1100))] == [(0,) * 3, (90,) * 3, (255,) * 3]
 
 
 def test_what_is_visible_may_be_one_line() -> None:

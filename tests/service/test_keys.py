@@ -13,7 +13,7 @@ from service import keys
 from service.errors import StartupError
 from service.keys import KeyFile, is_open
 from tests.service.conftest import Serve, digit_png, grey_png, problem
-from tests.service.processes import Running, launch, running
+from tests.service.processes import Running, launched, running
 
 KEY = "a-long-enough-key-of-one-client"
 OTHER = "0123456789abcdef0123456789abcdef"
@@ -127,6 +127,9 @@ def test_what_is_open_to_everyone(guarded: Running, path: str) -> None:
         ("/v2/health/live", True),
         ("/v2/health/ready", True),
         ("/docs/oauth2-redirect", True),
+        ("/static/page/page.js", True),
+        ("/static", False),
+        ("/staticx", False),
         ("/v2/health", False),
         ("/v2/models/health/infer", False),
         ("/classify", False),
@@ -237,8 +240,8 @@ def test_a_file_that_is_wrong_stops_the_start(tmp_path: Path, content: bytes | N
 
 
 def test_the_start_stops_with_one_line(models_dir: Path, tmp_path: Path) -> None:
-    process = launch(models_dir=models_dir, port=0, api_keys_file=tmp_path / "none.txt")
-    out, err = process.communicate(timeout=60)
+    with launched(models_dir=models_dir, port=0, api_keys_file=tmp_path / "none.txt") as process:
+        out, err = process.communicate(timeout=60)
     assert (out, process.returncode) == ("", 1)
     assert err.startswith(f"sightline: {tmp_path / 'none.txt'}: the keys cannot be read: ")
     assert err.count("\n") == 1

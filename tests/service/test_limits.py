@@ -154,6 +154,20 @@ async def test_a_client_may_ask_for_a_shorter_deadline(serve: Serve) -> None:
         assert (waiting.status, waiting.problem) == (504, "deadline-exceeded"), "it is counted from the beginning"
 
 
+async def test_the_deadline_that_a_client_asks_for_counts_at_the_door(serve: Serve) -> None:
+    """It would wait in vain, and is told so before its body is read; one that has more time is let in."""
+    async with serve(classify_max_batch_size=1) as service:
+        with engine_held(service):
+            running = asyncio.create_task(Exchange(service.app).play(whole(grey_png(50))))
+            await settled()
+            service.pipeline.models.by_name["brightness"].batcher._runs.typical_s = 1.0
+            refused = await Exchange(service.app, headers=WAITING | {"x-request-timeout-ms": "1000"}).play()
+            assert (refused.status, refused.problem, refused.received) == (503, "overloaded", 0)
+            patient = asyncio.create_task(Exchange(service.app, headers=WAITING).play(whole(grey_png(50))))
+            await settled()
+        assert [(await task).status for task in (running, patient)] == [200, 200]
+
+
 async def test_a_client_cannot_ask_for_a_longer_one(serve: Serve) -> None:
     async with serve(request_timeout_s=0.05) as service:
         with engine_held(service):

@@ -82,6 +82,14 @@ async def test_parameters_that_would_not_count_are_refused(client: httpx.AsyncCl
     assert said in response.json()["detail"]
 
 
+async def test_the_most_parameters(client: httpx.AsyncClient) -> None:
+    for separators, status in ((99, 200), (100, 422)):
+        query = f"top_k=1{'&' * separators}"
+        response = await client.post(f"/classify?{query}", content=digit_png(), headers=PNG)
+        assert response.status_code == status, response.text
+    problem(response, 422, "invalid-request", "There are more than 100 parameters in the query.")
+
+
 def stages_ms(response: httpx.Response) -> dict[str, float]:
     stages = (stage.split(";dur=") for stage in response.headers["server-timing"].split(", "))
     return {stage: float(ms) for stage, ms in stages}
@@ -146,6 +154,37 @@ async def test_mask_and_overlay(client: httpx.AsyncClient) -> None:
             assert response.headers["content-type"] == "image/png"
             assert "draw;dur=" in response.headers["server-timing"]
             assert Image.open(BytesIO(response.content)).size == size
+
+
+@pytest.mark.parametrize("size", [(90, 70), (640, 480)])  # below and above what is drawn in threads
+async def test_an_overlay_is_half_the_picture_and_half_the_colour_of_its_class(
+    client: httpx.AsyncClient, size: tuple[int, int]
+) -> None:
+    street = Image.new("RGB", size, (120, 60, 20))
+    street.paste((20, 60, 130), (0, size[1] // 2, *size))
+    response = await client.post("/segment?output=overlay", content=encoded(street), headers=PNG)
+    overlay = Image.open(BytesIO(response.content))
+    assert overlay.mode == "RGB"
+    pixels = np.asarray(overlay).astype(int)
+    for row, color in ((5, (187.5, 30, 10)), (-5, (10, 30, 192.5))):
+        assert np.abs(pixels[row] - color).max() < 1
+
+
+async def test_shares_are_of_all_pixels_and_the_largest_comes_first(client: httpx.AsyncClient) -> None:
+    street = Image.new("RGB", (64, 48), "red")
+    street.paste("blue", (0, 12, 64, 48))
+    response = await client.post("/segment", content=encoded(street), headers=PNG)
+    (result,) = SegmentAnswer.model_validate(response.json()).results
+    assert [each.name for each in result.classes] == ["blue", "red"]
+    assert [each.share for each in result.classes] == pytest.approx([0.75, 0.25], abs=0.03)
+    assert [each.share for each in result.classes] == pytest.approx([n.pixels / (64 * 48) for n in result.classes])
+
+
+async def test_classes_of_one_size_come_by_their_ids(client: httpx.AsyncClient) -> None:
+    upside_down = ImageOps.flip(Image.open(BytesIO(street_png())))
+    response = await client.post("/segment", content=encoded(upside_down), headers=PNG)
+    (result,) = SegmentAnswer.model_validate(response.json()).results
+    assert [(each.id, each.pixels) for each in result.classes] == [(0, 64 * 24), (2, 64 * 24)]
 
 
 async def test_several_streets(client: httpx.AsyncClient) -> None:
@@ -248,6 +287,13 @@ async def test_a_large_jpeg_is_answered_at_its_own_size(client: httpx.AsyncClien
     mask = np.asarray(Image.open(BytesIO(base64.b64decode(result.mask))))
     assert (mask[:230] == 0).all()
     assert (mask[250:] == 2).all()
+
+
+async def test_the_box_in_a_large_jpeg_is_in_its_own_pixels(client: httpx.AsyncClient) -> None:
+    large = encoded(Image.new("L", (640, 480), 50), "JPEG")  # decoded at an eighth of it
+    response = await client.post("/classify?model=brightness", content=large, headers=PNG)
+    (result,) = ClassifyAnswer.model_validate(response.json()).results
+    assert (result.label, result.box) == ("5", (0, 0, 640, 480))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])

@@ -15,7 +15,7 @@ import pytest
 from service.errors import StartupError
 from service.listeners import bind, listen
 from tests.service.conftest import grey_png
-from tests.service.processes import ROOT, Connection, launch, running
+from tests.service.processes import ROOT, Connection, launched, running
 
 HALF_A_REQUEST = (
     b"POST /classify?model=brightness HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
@@ -24,8 +24,8 @@ HALF_A_REQUEST = (
 
 def failure(**settings: object) -> tuple[int, str]:
     """The exit code of a start that fails, and the one line that says why."""
-    process = launch(**settings)
-    out, err = process.communicate(timeout=60)
+    with launched(**settings) as process:
+        out, err = process.communicate(timeout=60)
     assert out == "", "ready is not said before it is true"
     assert "Traceback" not in err
     (line,) = [line for line in err.splitlines() if line.startswith("sightline: ")]

@@ -77,6 +77,23 @@ def test_the_boundary_is_found_however_it_is_declared(content_type: str) -> None
     assert read([HEAD + b"x\r\n--b1--\r\n"], content_type) == [Upload("a.png", b"x")]
 
 
+def test_a_form_cut_short_is_not_answered_with_the_pictures_that_came() -> None:
+    """A part that came whole is no sign that there is not another."""
+    cut_short = "InvalidRequestError: The multipart form is cut short: its closing boundary is missing."
+    whole = HEAD + b"one\r\n"
+    assert read([whole + HEAD + b"tw"]) == cut_short
+    assert read([whole + b"--b1"]) == cut_short
+    assert read([whole, b"--b1--\r\n"]) == [Upload("a.png", b"one")]
+
+
+def test_the_most_parts_that_are_no_pictures() -> None:
+    note = b'--b1\r\nContent-Disposition: form-data; name="note"\r\n\r\nx\r\n'
+    picture = HEAD + b"one\r\n--b1--\r\n"
+    assert read([note * 64 + picture]) == [Upload("a.png", b"one")]
+    refusal = "MalformedRequestError: The form has more than 64 parts that are not pictures."
+    assert read([note * 65 + picture]) == refusal
+
+
 async def test_a_body_is_put_together_without_a_second_copy() -> None:
     """Of 8 MB in 64 KB chunks: what is there at the most is the body, the room it grows into, and a chunk."""
     size, chunk = 8_000_000, 64_000

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from tests.training.conftest import write_idx
+from tests.training.test_street_weather import calm
 from training.data import camvid as camvid_data
 from training.data import mnist as mnist_data
 from training.data.camvid import download_camvid, hold_out_sequence, load_camvid, pixels_sha256
@@ -79,6 +80,18 @@ def test_camvid(camvid: Path) -> None:
         load_camvid(camvid, "val", sequences=["0016E5"])
 
 
+def test_camvids_colours_are_red_green_blue_and_each_frame_has_its_own_labels(camvid: Path) -> None:
+    for kind, picture in (
+        ("val", Image.new("RGB", (480, 360), (200, 30, 10))),
+        ("valannot", Image.new("L", (480, 360), 7)),
+    ):
+        picture.save(camvid / "camvid" / kind / "0001TP_000001.png")
+    frames = load_camvid(camvid, "val")
+    assert frames.images[:, 0, 0].tolist() == [[120, 160, 220], [200, 30, 10]]
+    assert frames.targets[:, 0, 0].tolist() == [0, 7]
+    assert (frames.targets[1] == 7).all()
+
+
 def test_damaged_camvid_is_explained(camvid: Path) -> None:
     name = "0001TP_000001.png"
     labels = camvid / "camvid" / "valannot" / name
@@ -140,6 +153,28 @@ STILL = DigitAugmentation(
 )
 
 
+def bars() -> torch.Tensor:
+    """An upright bar in the middle, two hundred times."""
+    digits = torch.zeros(200, 1, 28, 28)
+    digits[:, :, 4:24, 12:16] = 1
+    return digits
+
+
+def augmented(digits: torch.Tensor, **amounts: float) -> torch.Tensor:
+    """By these amounts, and in nothing else."""
+    pictures, _ = replace(STILL, **amounts)(digits, torch.zeros(len(digits)), torch.Generator().manual_seed(0))
+    return pictures
+
+
+def moments(digits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of each digit's ink around the middle of the picture: the variance of rows, that of columns, and covariance."""
+    places = torch.arange(28.0) - 13.5
+    y, x = torch.meshgrid(places, places, indexing="ij")
+    ink = digits[:, 0] / digits[:, 0].sum((1, 2), keepdim=True)
+    down, across, both = ((ink * product).sum((1, 2)) for product in (y * y, x * x, x * y))
+    return down, across, both
+
+
 def test_digit_augmentation_moves_ink_a_little_and_is_seeded() -> None:
     digits = torch.zeros(32, 1, 28, 28)
     digits[:, :, 10:18, 12:16] = 1
@@ -156,14 +191,58 @@ def test_digit_augmentation_moves_ink_a_little_and_is_seeded() -> None:
 
 
 def test_strokes_get_thicker_and_thinner() -> None:
-    digits = torch.zeros(200, 1, 28, 28)
-    digits[:, :, 4:24, 12:16] = 1
-    still = replace(STILL, thickness=DigitAugmentation.thickness)
-    changed, _ = still(digits, torch.zeros(200), torch.Generator().manual_seed(0))
+    digits = bars()
+    changed = augmented(digits, thickness=DigitAugmentation.thickness)
     ink = changed.sum(dim=(1, 2, 3)) / digits[0].sum()
     assert ink.min() < 0.7
     assert ink.max() > 1.3
     assert 0.35 < (ink - 1).abs().lt(1e-5).float().mean() < 0.65  # half of them stay
+
+
+def test_digits_are_turned_within_their_bound() -> None:
+    down, across, both = moments(augmented(bars(), rotation_degrees=15))
+    degrees = torch.rad2deg(0.5 * torch.atan2(2 * both, down - across))
+    assert 12 < degrees.max() < 16
+    assert -16 < degrees.min() < -12
+
+
+def test_digits_are_scaled_in_height_and_width_each_for_itself() -> None:
+    squares = torch.zeros(200, 1, 28, 28)
+    squares[:, :, 6:22, 6:22] = 1
+    original = torch.stack(moments(squares)[:2])
+    down, across, both = moments(augmented(squares, scale=0.15))
+    heights, widths = (torch.stack([down, across]) / original).sqrt()
+    assert both.abs().max() < 0.01, "nothing is turned"
+    for lengths in (heights, widths):
+        assert 0.83 < lengths.min() < 0.88
+        assert 1.12 < lengths.max() < 1.17
+    assert torch.corrcoef(torch.stack([heights, widths]))[0, 1].abs() < 0.3
+
+
+def test_digits_are_sheared_along_their_rows() -> None:
+    sheared = augmented(bars(), shear=0.15)
+    down, _, both = moments(sheared)
+    slopes = both / down
+    assert 0.12 < slopes.max() < 0.16
+    assert -0.16 < slopes.min() < -0.12
+    torch.testing.assert_close(sheared.sum(3), bars().sum(3))  # each row keeps its ink
+
+
+def test_a_quarter_of_the_digits_is_blurred() -> None:
+    blurred = augmented(bars(), blur=0.8)
+    torch.testing.assert_close(blurred.sum((1, 2, 3)), bars().sum((1, 2, 3)))
+    corner = 1 - blurred[:, 0, 4, 12]  # five of the nine pixels around it are paper
+    assert 0.15 < (corner > 0).float().mean() < 0.35
+    assert 0.6 * 5 / 9 < corner.max() <= 0.8 * 5 / 9
+    assert blurred[:, 0, 3, 13].max() > 0.6 * 3 / 9
+
+
+def test_a_quarter_of_the_digits_is_noisy() -> None:
+    noise = augmented(torch.full((200, 1, 28, 28), 0.5), noise=0.06) - 0.5
+    deviations = noise.flatten(1).std(1)
+    assert 0.15 < (deviations > 1e-3).float().mean() < 0.35
+    assert 0.045 < deviations.max() < 0.065
+    assert noise.mean().abs() < 0.002
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -254,6 +333,42 @@ def test_street_augmentation_keeps_pictures_and_labels_together() -> None:
     assert (cropped[:, 0][~inside] < 1e-3).all()
 
 
+def cut_from(image: torch.Tensor, augment: StreetAugmentation, count: int) -> torch.Tensor:
+    """So many crops of a picture 3×H×W."""
+    labels = torch.zeros(count, *image.shape[1:], dtype=torch.int64)
+    return augment(image.expand(count, *image.shape), labels, torch.Generator().manual_seed(0))[0]
+
+
+def test_half_of_the_streets_are_mirrored() -> None:
+    image = torch.linspace(0.1, 0.9, 80).expand(3, 60, 80)  # brighter to the right
+    crops = cut_from(image, calm(), 60)
+    mirrored = crops[:, 0, 0, 0] > crops[:, 0, 0, -1]
+    assert 0.3 < mirrored.float().mean() < 0.7
+    torch.testing.assert_close(crops[~mirrored], image.expand(60, -1, -1, -1)[~mirrored])
+    torch.testing.assert_close(crops[mirrored], image.flip(-1).expand(60, -1, -1, -1)[mirrored])
+
+
+def test_the_zoom_spans_its_bounds_evenly() -> None:
+    image = torch.arange(120).div(120).expand(3, 100, 120)
+    crops = cut_from(image, calm(crop=(40, 48), scales=(0.6, 1.6)), 200)
+    zooms = 1 / (120 * (crops[:, 0, 20, 40] - crops[:, 0, 20, 8]).abs() / 32)
+    assert 0.58 < zooms.min() < 0.65
+    assert 1.5 < zooms.max() < 1.65
+    assert 0.88 < zooms.median() < 1.08, "as many streets are made smaller as larger"
+
+
+def test_brightness_and_contrast_of_streets_change_each_for_itself() -> None:
+    image = torch.tensor([0.4, 0.6]).repeat_interleave(40).expand(3, 60, 80)
+    for amount, bounds in (("brightness", 0.3), ("contrast", 0.35)):
+        crops = cut_from(image, calm(**{amount: bounds}), 60)[:, 0]
+        means = crops.mean((1, 2)) / 0.5
+        ranges = (crops[:, 0, -1] - crops[:, 0, 0]).abs() / 0.2
+        changed, kept = (means, ranges) if amount == "brightness" else (ranges, means)
+        torch.testing.assert_close(kept, torch.ones(60))
+        assert 1 - bounds < changed.min() < 1 - 0.8 * bounds
+        assert 1 + 0.8 * bounds < changed.max() < 1 + bounds
+
+
 def test_pasted_objects_bring_their_labels() -> None:
     # Each picture is as bright as its label is high, so that a pasted pixel betrays whether its label came along.
     labels = torch.full((2, 40, 48), 3)
@@ -293,6 +408,13 @@ def test_class_weights_favour_rare_classes_and_ignore_the_unlabelled() -> None:
     weights = tempered_class_weights(LabelledImages(targets, targets, "here"), classes=2, exponent=0.5)
     assert weights[1] / weights[0] == pytest.approx(3, rel=1e-4)
     assert (weights[0] * 0.9 + weights[1] * 0.1).item() == pytest.approx(1, rel=1e-5)
+
+
+def test_a_class_that_does_not_occur_has_a_weight_too() -> None:
+    targets = torch.tensor([0] * 900 + [1] * 100, dtype=torch.uint8)
+    weights = tempered_class_weights(LabelledImages(targets, targets, "here"), classes=3, exponent=0.5)
+    assert torch.isfinite(weights).all()
+    assert weights[2] == weights.max()
 
 
 def test_jaccard_loss_is_one_minus_the_soft_intersection_over_union() -> None:
@@ -382,6 +504,23 @@ def test_added_strokes_make_upstrokes_feet_and_bars_of_ones_and_sevens_alone() -
     upstroke = changed[1, 0] > images[1, 0]
     assert upstroke[:, :13].any()  # goes to the left
     assert torch.nonzero(upstroke)[:, 0].min() >= 2  # from the top of the line, not above it
+
+
+@pytest.mark.parametrize(
+    ("digit", "rows"), [(1, slice(20, 28)), (7, slice(11, 18))], ids=["feet of ones", "bars of sevens"]
+)
+def test_half_as_many_feet_and_bars_as_upstrokes_are_drawn_to_both_sides(digit: int, rows: slice) -> None:
+    images = torch.zeros(200, 1, 28, 28)
+    images[:, :, 4:24, 13:16] = 0.9
+    changed = add_strokes(images, torch.full((200,), digit), torch.Generator().manual_seed(0), 1.0)
+    added = (changed - images)[:, 0, rows]
+    left, right = added[:, :, :13].flatten(1).amax(1) > 0.5, added[:, :, 16:].flatten(1).amax(1) > 0.5
+    assert torch.equal(left, right)
+    assert 0.35 < left.float().mean() < 0.65
+    if digit == 7:
+        elsewhere = changed != images
+        elsewhere[:, :, rows] = False
+        assert not elsewhere.any()
 
 
 def test_the_longer_an_upstroke_the_steeper() -> None:

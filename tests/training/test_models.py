@@ -107,7 +107,10 @@ def test_segnet_looks_a_second_time_at_a_smaller_mirror_image() -> None:
     mirrored = F.interpolate(once(smaller.flip(-1)).flip(-1), (24, 48), mode="bilinear")
     alike = (twice(pictures) - (once(pictures) + mirrored) / 2).abs() < 1e-3
     assert alike.float().mean() > 0.9  # a rounding error may move the maximum of a pooling to another place
-    assert twice(torch.rand(1, 3, 20, 28)).shape == (1, 4, 20, 28)  # multiples of the stride, not of three
+    odd = torch.rand(1, 3, 20, 28)  # multiples of the stride, not of three
+    assert twice(odd).shape == (1, 4, 20, 28)
+    wider = F.pad(odd, (0, 2, 0, 4), mode="replicate")  # what is beyond the picture is no edge to it
+    assert torch.equal(twice._second_look(odd), twice._second_look(wider)[..., :20, :28])
 
 
 def test_two_thirds_of_a_picture() -> None:

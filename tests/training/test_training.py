@@ -25,7 +25,7 @@ from training.data.street_augmentation import StreetAugmentation
 from training.device import Device, choose_device
 from training.errors import CheckpointError, DataError, DivergenceError, ExportError, TrainingError
 from training.evaluate import evaluate, open_model, table
-from training.export import PARITY_BATCH_SIZES, answers, check_parity, export, served
+from training.export import IR_VERSION, OPSET, PARITY_BATCH_SIZES, Precision, answers, check_parity, export, served
 from training.models.deep_cnn import DeepCNN, DeepCNNConfig
 from training.models.segnet import SegNet, SegNetConfig
 from training.recipe import Augmentation, Recipe, Stage, constant_after_warmup, cosine, digest
@@ -546,6 +546,52 @@ def test_an_export_that_answers_otherwise_fails(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"batch size 1 .* answers float32\[1, 10\], PyTorch float32\[1, 9\]"):
         check_parity(task, "fp32", path, pictures, expected[:, :9])
     assert PARITY_BATCH_SIZES == (1, 2, 5, 8)
+
+
+def _bytes_as_answers(path: Path, dtype: int) -> Path:
+    """A network whose answer to pictures N×H×W are their own values, as `dtype`."""
+    node = onnx.helper.make_node("Cast", ["images"], ["answers"], to=dtype)
+    ends = [
+        onnx.helper.make_tensor_value_info(name, kind, ["N", "H", "W"])
+        for name, kind in (("images", onnx.TensorProto.UINT8), ("answers", dtype))
+    ]
+    graph = onnx.helper.make_graph([node], "answers", ends[:1], ends[1:])
+    opset = onnx.helper.make_opsetid("", OPSET)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("precision", "allowed", "refused"), [("fp32", 5e-5, 1e-3), ("fp16", 1e-2, 5e-2), ("fp32", 0, np.nan)]
+)
+@pytest.mark.parametrize(("row", "named"), [(0, 1), (1, 2), (4, 5), (7, 8)])
+def test_probabilities_that_differ_are_found_in_any_row(
+    *, row: int, named: int, precision: Precision, allowed: float, refused: float, tmp_path: Path
+) -> None:
+    path = _bytes_as_answers(tmp_path / "digits.onnx", onnx.TensorProto.FLOAT)
+    pictures = np.random.default_rng(0).integers(0, 2, (8, 10, 10), dtype=np.uint8)
+    expected = pictures.astype(np.float32)
+    expected[row, 3, 3] += allowed
+    check_parity(DIGITS, precision, path, pictures, expected)
+    expected[row, 3, 3] += refused
+    with pytest.raises(ExportError, match=f"at batch size {named} probabilities differ"):
+        check_parity(DIGITS, precision, path, pictures, expected)
+
+
+@pytest.mark.parametrize(("precision", "allowed", "refused"), [("fp32", 0, 0.001), ("fp16", 0.004, 0.01)])
+@pytest.mark.parametrize(("row", "named"), [(0, 1), (7, 8)])
+def test_labels_that_differ_are_found_in_any_row(
+    *, row: int, named: int, precision: Precision, allowed: float, refused: float, tmp_path: Path
+) -> None:
+    path = _bytes_as_answers(tmp_path / "streets.onnx", onnx.TensorProto.UINT8)
+    pictures = np.random.default_rng(0).integers(0, 11, (8, 10, 100), dtype=np.uint8)
+    expected = pictures.copy()
+    labels = expected[row].reshape(-1)
+    labels[: round(allowed * named * 1000)] += 1
+    check_parity(STREETS, precision, path, pictures, expected)
+    labels[: round(refused * named * 1000)] += 1
+    with pytest.raises(ExportError, match=f"at batch size {named} only .* of the labels agree"):
+        check_parity(STREETS, precision, path, pictures, expected)
 
 
 def test_the_streets_way_from_training_to_scores(camvid: Path, tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ def refused(response: httpx.Response, status: int, detail: str) -> None:
     assert list(body) == ["type", "title", "status", "detail", "error"]
     assert body["error"] == body["detail"]
     assert detail in body["error"]
+    if response.request.method == "POST":
+        assert "total;dur=" in response.headers["server-timing"]
 
 
 def tensor(data: object, count: int = 1) -> bytes:
