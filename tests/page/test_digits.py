@@ -248,13 +248,24 @@ def test_a_problem_is_shown_in_the_services_words(open_page: Open, service: Runn
         content=b"This is no picture.",
         headers={"content-type": "application/octet-stream"},
     ).json()
-    expect(tab.page.locator("#digit-problem")).to_contain_text(answer["detail"])
-    expect(tab.page.locator("#digit-problem")).to_contain_text(answer["title"])
+    expect(tab.page.locator("#digit-problem")).to_have_text(answer["detail"])  # the title says the same once more
+    expect(tab.page.locator("#pad-hint")).to_be_visible()  # of a letter there is nothing to see
     expect(tab.page.locator("#digit-problem button")).to_have_count(0)  # the same would be refused again
     tab.take_refusals(415)
     draw(tab.page, "7")  # and all is well again
     expect(tab.page.locator(LABEL)).to_have_text("7")
     expect(tab.page.locator("#digit-problem")).to_be_hidden()
+
+
+@pytest.mark.parametrize("size", [(390, 844), (320, 568)], ids=["phone", "small"])
+@pytest.mark.parametrize("panel", ["digit", "street"])
+def test_on_a_phone_a_problem_is_seen(open_page: Open, panel: str, size: tuple[int, int]) -> None:
+    tab = open_page(path=f"/#{panel}s", size=size, touch=True)
+    tab.page.focus(f"#{panel}-file")
+    tab.page.set_input_files(f"#{panel}-file", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"A letter."})
+    expect(tab.page.locator(f"#{panel}-problem")).to_be_in_viewport(ratio=1)
+    expect(tab.page.locator(f"#{panel}-file")).to_be_focused()
+    tab.take_refusals(415)
 
 
 def busy(times: int, asked: list[Request], retry_after_s: str) -> Callable[[Route], None]:
