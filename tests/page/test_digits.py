@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import httpx
 import numpy as np
@@ -92,29 +93,132 @@ def test_the_bars_move_while_the_pen_is_down(open_page: Open) -> None:
     page.mouse.up()
 
 
-def test_one_question_at_a_time_and_the_newest_wins(open_page: Open) -> None:
-    asked: list[Request] = []
-    waiting: list[Route] = []
+@dataclass
+class Held:
+    """Questions about digits that wait until they are let through."""
 
-    def hold(page: Page) -> None:
-        page.on("request", lambda request: asked.append(request) if "/classify" in request.url else None)
-        page.route("**/classify?*", lambda route: waiting.append(route))  # noqa: PLW0108 - Playwright marks what it calls
+    page: Page
+    asked: list[Request] = field(default_factory=list)
+    given_up: list[Request] = field(default_factory=list)
+    routes: list[Route] = field(default_factory=list)
 
-    page = open_page(prepare=hold).page
+    def __post_init__(self) -> None:
+        self.page.on("request", lambda request: self.asked.append(request) if "/classify" in request.url else None)
+        self.page.on("requestfailed", lambda request: self.given_up.append(request))  # noqa: PLW0108 - as below
+        self.page.route("**/classify?*", lambda route: self.routes.append(route))  # noqa: PLW0108 - Playwright marks what it calls
+
+    def let_through(self) -> None:
+        """The newest question, once there is one that is not given up."""
+        eventually(self.page, lambda: bool(self.routes) and self.routes[-1].request not in self.given_up)
+        self.routes.pop().continue_()
+
+
+_SEND = """
+  const { left, top, width, height } = pad.getBoundingClientRect();
+  pad.setPointerCapture = () => {};
+  const send = (kind, [x, y]) => pad.dispatchEvent(new PointerEvent(kind, {
+    pointerId: 1, isPrimary: true, button: 0, buttons: 1, clientX: left + x * width, clientY: top + y * height,
+  }));
+"""
+MOVES = f"""async (pad, [places, pause]) => {{
+  {_SEND}
+  send("pointerdown", places[0]);
+  for (const place of places.slice(1)) {{
+    await new Promise((resolve) => setTimeout(resolve, pause));
+    send("pointermove", place);
+  }}
+}}"""
+MOVES_ON = f"""(pad) => {{
+  {_SEND}
+  let step = 0;
+  send("pointerdown", [0.5, 0.2]);
+  const move = () => send("pointermove", [0.5 + Math.sin(step) / 10, 0.2 + Math.abs(Math.sin(step++ / 9)) * 0.6]);
+  return setInterval(move, 20);
+}}"""
+
+
+def test_nothing_is_asked_about_a_dot_before_the_pen_is_lifted(open_page: Open) -> None:
+    page = open_page().page
+    held = Held(page)
+    page.locator("#pad").evaluate(MOVES, [[[0.5, 0.5], [0.51, 0.51], [0.5, 0.53]], 10])
+    page.wait_for_timeout(600)
+    assert held.asked == []
+    page.locator("#pad").dispatch_event("pointerup", {"pointerId": 1})
+    held.let_through()  # a dot is a drawing too, when it is all there is
+    expect(page.locator(LABEL)).to_have_text(re.compile(r"\d"))
+
+
+def test_a_finished_drawing_does_not_wait_for_answers_to_its_beginning(open_page: Open) -> None:
+    page = open_page().page
+    held = Held(page)
     draw(page, "4")  # many strokes' worth of changes
-    page.wait_for_timeout(300)
-    assert len(asked) == 2, "the answer and the input of one drawing, and no more while they are on their way"
-    for route in waiting[:2]:
-        route.continue_()
-    eventually(page, lambda: len(waiting) >= 4)
-    assert len(asked) == 4, "one more, for all that was drawn meanwhile"
-    for route in waiting[2:]:
-        route.continue_()
+    page.wait_for_timeout(600)
+    eventually(page, lambda: len(held.asked) - len(held.given_up) == 1)
+    assert held.given_up == held.asked[:-1], "the service need not answer what nobody waits for"
+    assert not any("output" in each.url for each in held.asked)
+    before = len(held.asked)
+    held.let_through()
     expect(page.locator(LABEL)).to_have_text("4")
+    held.let_through()
+    expect(page.locator("#digit-input")).to_be_visible()
+    page.wait_for_timeout(600)
+    assert len(held.asked) == before + 1, "what the network saw, and no more"
+    answer, saw = held.asked[-2:]
+    assert "output=input" in saw.url
+    assert answer.post_data_buffer == saw.post_data_buffer, "both are asked about the same picture"
+
+
+def test_what_the_network_saw_is_asked_for_when_the_pen_rests(open_page: Open) -> None:
+    page = open_page().page
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/classify" in request.url else None)
+    page.locator("#pad").evaluate(MOVES, [[[0.5, 0.1 + step / 50] for step in range(40)], 40])
+    assert asked
+    assert not any("output=input" in each for each in asked)
+    expect(page.locator("#digit-input")).to_be_visible()
+    page.locator("#pad").dispatch_event("pointerup", {"pointerId": 1})
+    page.wait_for_timeout(500)
+    assert sum("output=input" in each for each in asked) == 1, "lifting the pen changes nothing"
+
+
+def test_an_answer_to_an_older_drawing_is_marked_as_such(open_page: Open) -> None:
+    page = open_page().page
+    winner, figure = page.locator("#digit-winner"), page.locator("#digit-seen")
+    draw(page, "7")
+    expect(page.locator("#digit-spoken")).to_have_text(re.compile("^7"))
+    expect(page.locator("#digit-input")).to_be_visible()
+    for part in (winner, figure):
+        expect(part).to_have_attribute("aria-busy", "false")
+        expect(part).to_have_css("opacity", "1")
+    held = Held(page)
+    draw(page, "0")
+    for part in (winner, figure, page.locator("#digit-bars")):
+        expect(part).to_have_attribute("aria-busy", "true")
+        expect(part).to_have_css("opacity", "0.35")
+    expect(page.locator(LABEL)).to_have_text("7")
+    expect(page.locator(SURE)).to_have_text("Looking…")
+    expect(page.locator("#digit-spoken")).to_be_empty()
+    held.let_through()
+    expect(winner).to_have_attribute("aria-busy", "false")
+    expect(winner).to_have_css("opacity", "1")
+    expect(page.locator("#digit-spoken")).to_have_text(re.compile(r"\d, "))
+    expect(figure).to_have_attribute("aria-busy", "true")
+    held.let_through()
+    expect(figure).to_have_attribute("aria-busy", "false")
+
+
+def test_an_answer_that_comes_when_the_pen_has_moved_on_is_not_announced(open_page: Open) -> None:
+    page = open_page().page
+    held = Held(page)
+    moving = page.locator("#pad").evaluate(MOVES_ON)
+    eventually(page, lambda: len(held.routes) == 1)
     page.wait_for_timeout(300)
-    assert len(asked) == 4
-    assert asked[0].post_data_buffer != asked[2].post_data_buffer
-    assert asked[2].post_data_buffer == asked[3].post_data_buffer, "both are asked about the same picture"
+    held.let_through()
+    expect(page.locator(LABEL)).to_have_text(re.compile(r"\d"))
+    expect(page.locator("#digit-winner")).to_have_attribute("aria-busy", "true")
+    page.wait_for_timeout(900)
+    expect(page.locator("#digit-spoken")).to_be_empty()
+    page.evaluate("clearInterval", moving)
 
 
 def test_undo_and_clear(open_page: Open) -> None:
@@ -248,13 +352,24 @@ def test_a_problem_is_shown_in_the_services_words(open_page: Open, service: Runn
         content=b"This is no picture.",
         headers={"content-type": "application/octet-stream"},
     ).json()
-    expect(tab.page.locator("#digit-problem")).to_contain_text(answer["detail"])
-    expect(tab.page.locator("#digit-problem")).to_contain_text(answer["title"])
+    expect(tab.page.locator("#digit-problem")).to_have_text(answer["detail"])  # the title says the same once more
+    expect(tab.page.locator("#pad-hint")).to_be_visible()  # of a letter there is nothing to see
     expect(tab.page.locator("#digit-problem button")).to_have_count(0)  # the same would be refused again
     tab.take_refusals(415)
     draw(tab.page, "7")  # and all is well again
     expect(tab.page.locator(LABEL)).to_have_text("7")
     expect(tab.page.locator("#digit-problem")).to_be_hidden()
+
+
+@pytest.mark.parametrize("size", [(390, 844), (320, 568)], ids=["phone", "small"])
+@pytest.mark.parametrize("panel", ["digit", "street"])
+def test_on_a_phone_a_problem_is_seen(open_page: Open, panel: str, size: tuple[int, int]) -> None:
+    tab = open_page(path=f"/#{panel}s", size=size, touch=True)
+    tab.page.focus(f"#{panel}-file")
+    tab.page.set_input_files(f"#{panel}-file", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"A letter."})
+    expect(tab.page.locator(f"#{panel}-problem")).to_be_in_viewport(ratio=1)
+    expect(tab.page.locator(f"#{panel}-file")).to_be_focused()
+    tab.take_refusals(415)
 
 
 def busy(times: int, asked: list[Request], retry_after_s: str) -> Callable[[Route], None]:

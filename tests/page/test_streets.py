@@ -132,6 +132,7 @@ def test_a_dropped_file_that_is_no_street_and_a_service_that_is_gone_for_a_while
     drop(tab.page, b"\x89PNG\r\n\x1a\n cut", "cut.png", "image/png")
     expect(tab.page.locator("#street-problem")).to_be_visible()
     expect(tab.page.locator("#street-problem")).to_contain_text("picture")
+    expect(tab.page.locator("#street-empty")).to_be_visible()  # there is no picture to see
     tab.take_refusals(422)
     tab.page.route("**/segment?*", lambda route: route.abort("connectionrefused"))
     drop(tab.page, STREET.read_bytes(), "street.jpg", "image/jpeg")

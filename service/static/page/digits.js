@@ -1,66 +1,98 @@
 // Digits: the pad on one side; the bars, and what the network saw, on the other.
 
-import { Pad } from "./pad.js";
 import { ask, newestWins, pause } from "./service.js";
 import { byId, element, offerModels, percent, showProblem, showTimes } from "./show.js";
 
 const SHOWN = 10; // classes: all of them where there are no more
-const REST_MS = 30; // between two questions: faster than the eye, and half the work
+const PAUSE_MS = 30; // between two questions: faster than the eye, and half the work
+const DOT = 0.1; // of the pad: what is no larger, while the pen is down, is the beginning of something
+const REST_MS = 300; // after which a pen that is down has come to rest
+const OLD_AFTER_MS = 200; // an answer to an older drawing is marked: not sooner, where the next one comes at once
 const SPOKEN_AFTER_MS = 700; // of rest: a screen reader is not told of every step of a stroke
 
-/** Set the panel up for `models`; returns a function that takes a file. */
-export function startDigits(models) {
-  const pad = new Pad(byId("pad"), changed);
-  const chosen = offerModels(models, { select: byId("digit-model"), about: byId("digit-about"), onChange: () => look() });
+/** Set the panel up for `models` and the `pad`, on which there may be something already; returns a function that takes a file. */
+export function startDigits(models, pad) {
+  const chosen = offerModels(models, { select: byId("digit-model"), about: byId("digit-about"), onChange: () => changed(true) });
   const bars = new Bars(byId("digit-bars"));
   const problem = byId("digit-problem");
+  const answer = ["digit-winner", "digit-bars", "digit-times"].map(byId);
   let seen = null;
   let spoken;
-  let question = new AbortController(); // of the present subject: with another, nobody waits for its answers
-  let asked = 0; // the subject that was asked about last
+  let question = new AbortController(); // the one under way, or the last
+  let version = 0; // another number for every other drawing, or model, that there may be a question about
+  let asked = null; // the versions that the question is about,
+  let answered = null; // that the answer shown is about,
+  let refused = null; // that was not answered,
+  let pictured = null; // and that the input shown is about
+  let rested = true; // the pen is up, or has not moved for a while
+  let resting;
+  let oldSince = null; // when there was something newer than the answer shown
+  let ageing;
 
+  // First the answer; what the network saw once the pen rests. One question at a time: what came meanwhile is asked next.
   const look = newestWins(async () => {
-    if (pad.empty) return;
-    const subject = pad.subject;
+    if (pad.empty || (pad.drawing && pad.extent < DOT)) return;
+    if (version === refused || (version === answered && (version === pictured || !rested))) return;
+    const { subject } = pad;
     const manifest = chosen.current();
     const query = new URLSearchParams({ model: manifest.name, top_k: 256 });
+    const takenAt = performance.now();
+    const about = (asked = version);
+    question = new AbortController();
     const { signal } = question;
-    if (subject !== asked) byId("digit-sure").textContent = "Looking…";
-    asked = subject;
+    const current = () => about === version && !signal.aborted;
+    if (answered === null) byId("digit-sure").textContent = "Looking…";
     try {
       const body = await pad.picture();
-      const onWait = (seconds) => subject === pad.subject && wait(`Too busy: asking again in ${seconds} s.`);
-      const answer = () => ask(`classify?${query}`, { body, signal, onWait });
-      // Without it the answer is one all the same, and the next drawing does not wait for it.
-      const input = () => ask(`classify?${query}&output=input`, { body, signal, attempts: 1 }).catch(() => null);
-      const early = pad.photo ? null : input(); // a photograph may take long to send: that goes one after the other
-      const classified = await answer();
-      if (subject === pad.subject) show(classified, manifest);
-      const shown = await (early ?? input());
-      if (subject === pad.subject) showSeen(shown && URL.createObjectURL(shown.answer));
+      if (about !== answered) {
+        const onWait = (seconds) => subject === pad.subject && wait(`Too busy: asking again in ${seconds} s.`);
+        const classified = await ask(`classify?${query}`, { body, signal, onWait });
+        if (subject !== pad.subject) return;
+        answered = about;
+        show(classified, manifest, about === version ? null : takenAt);
+      }
+      if (rested && current()) {
+        // Without it the answer is one all the same.
+        const shown = await ask(`classify?${query}&output=input`, { body, signal, attempts: 1 }).catch(() => null);
+        if (!current()) return;
+        pictured = about;
+        showSeen(shown && URL.createObjectURL(shown.answer));
+      }
     } catch (error) {
-      if (subject === pad.subject) refuse(error);
+      // There is another question to come of what was drawn meanwhile; but not to who gave no key.
+      if (error.status === 401 ? !pad.empty : current() && !pad.drawing) refuse(error);
     }
-    await pause(REST_MS);
+    await pause(PAUSE_MS);
   });
 
-  byId("pad-clear").addEventListener("click", () => (pad.clear(), byId("pad").focus()));
-  byId("pad-undo").addEventListener("click", () => pad.undo());
   bars.show([], chosen.current());
-  byId("pad-hint").hidden = false; // now there is something to draw on
+  pad.onChange = changed;
+  if (!pad.empty) changed(true);
 
-  function changed() {
-    if (pad.subject !== asked) {
-      question.abort();
-      question = new AbortController();
+  /** `another` than before is there to look at; else the pen was lifted. */
+  function changed(another) {
+    clearTimeout(resting);
+    if (another) version++;
+    if (pad.empty) return reset();
+    if (another) outdate();
+    if (pad.drawing) {
+      rested = false;
+      if (asked === answered) question.abort(); // what the network saw then
+      resting = setTimeout(rest, REST_MS);
+      look();
+    } else {
+      rest();
     }
-    byId("pad-hint").hidden = !pad.empty;
-    byId("pad-clear").disabled = byId("pad-undo").disabled = pad.empty;
-    if (pad.empty) reset();
-    else look();
   }
 
-  function show({ answer, ...times }, manifest) {
+  /** Ask about what is there now. Before, an answer to what was there is better than none; now nobody waits for it. */
+  function rest() {
+    rested = true;
+    if (asked !== version) question.abort();
+    look();
+  }
+
+  function show({ answer, ...times }, manifest, newerSince) {
     const [result] = answer.results;
     showProblem(problem, null);
     byId("digit-label").textContent = result.label;
@@ -68,13 +100,31 @@ export function startDigits(models) {
     byId("digit-sure").textContent = result.probability < 0.5 ? `not sure: ${percent(result.probability)}` : percent(result.probability);
     bars.show(result.top, manifest);
     showTimes(byId("digit-times"), times);
-    if (pad.photo) showSeen(null); // that of another subject
     say("");
-    spoken = setTimeout(() => say(`${result.label}, ${percent(result.probability)}`), SPOKEN_AFTER_MS);
+    oldSince = newerSince;
+    markAge();
+    if (newerSince === null) spoken = setTimeout(() => say(`${result.label}, ${percent(result.probability)}`), SPOKEN_AFTER_MS);
     if (pad.photo) {
       pad.box = result.box;
       pad.draw();
     }
+  }
+
+  /** The answer shown, if any, is about what was there before. */
+  function outdate() {
+    byId("digit-seen").ariaBusy = String(seen !== null);
+    if (answered === null) return;
+    say("");
+    oldSince ??= performance.now();
+    markAge();
+  }
+
+  function markAge() {
+    clearTimeout(ageing);
+    const left = oldSince === null ? 0 : oldSince + OLD_AFTER_MS - performance.now();
+    if (left > 0) return void (ageing = setTimeout(markAge, left));
+    for (const part of answer) part.ariaBusy = String(oldSince !== null);
+    if (oldSince !== null) byId("digit-sure").textContent = "Looking…";
   }
 
   function wait(words) {
@@ -83,19 +133,24 @@ export function startDigits(models) {
   }
 
   function refuse(error) {
-    blank("–", "No answer");
-    showProblem(problem, error, look);
+    blank("No answer");
+    byId("digit-times").replaceChildren();
+    refused = version;
+    showProblem(problem, error, () => ((refused = null), look()));
   }
 
   function reset() {
-    blank("–", "No drawing yet");
-    showProblem(problem, null);
+    question.abort();
+    blank("No drawing yet");
     byId("digit-times").replaceChildren();
+    showProblem(problem, null);
   }
 
-  function blank(label, sure) {
+  function blank(sure) {
     say("");
-    byId("digit-label").textContent = label;
+    answered = pictured = oldSince = null;
+    markAge();
+    byId("digit-label").textContent = "–";
     byId("digit-label").classList.add("none");
     byId("digit-sure").textContent = sure;
     bars.show([], chosen.current());
@@ -105,6 +160,7 @@ export function startDigits(models) {
   function showSeen(url) {
     if (seen) URL.revokeObjectURL(seen);
     seen = url;
+    byId("digit-seen").ariaBusy = "false";
     const image = byId("digit-input");
     image.hidden = !url;
     if (url) {

@@ -11,13 +11,14 @@ export class Pad {
   #current = null;
   #pointer = null; // the one that draws: another finger, or the palm beside a pen, draws nothing
   #pen = { x: 0.5, y: 0.5, down: false, shown: false };
-  #changed;
+  #tools;
 
-  /** `changed()` is called whenever there is something else to look at. */
-  constructor(canvas, changed) {
+  /** `tools` are what belongs to the pad: the `hint` where nothing is seen, and the buttons `undo` and `clear`. */
+  constructor(canvas, tools) {
     this.#canvas = canvas;
     this.#context = canvas.getContext("2d");
-    this.#changed = changed;
+    this.#tools = tools;
+    this.onChange = () => {}; // called with true when there is something else to look at, with false when the pen is lifted
     this.photo = null; // the file that was given, and its bitmap where the browser can show it
     this.box = null; // where the service found the digit in the photograph, in its pixels
     this.subject = 0; // another number for every other thing that is looked at
@@ -26,12 +27,30 @@ export class Pad {
     for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) canvas.addEventListener(end, (event) => this.#lift(event));
     canvas.addEventListener("keydown", (event) => this.#key(event));
     canvas.addEventListener("blur", () => this.#movePen({ down: false, shown: false }));
+    tools.clear.addEventListener("click", () => (this.clear(), canvas.focus()));
+    tools.undo.addEventListener("click", () => this.undo());
+    tools.hint.hidden = false; // now there is something to draw on
     new ResizeObserver(() => this.#fit()).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
 
   get empty() {
     return !this.photo && this.#strokes.length === 0;
+  }
+
+  /** Whether the pen is down, and the stroke not at its end. */
+  get drawing() {
+    return this.#current !== null;
+  }
+
+  /** The longer side of what is drawn, without the pen's width, as a share of the pad. */
+  get extent() {
+    let [left, top, right, bottom] = [1, 1, 0, 0];
+    for (const { x, y } of this.#strokes.flat()) {
+      [left, right] = [Math.min(left, x), Math.max(right, x)];
+      [top, bottom] = [Math.min(top, y), Math.max(bottom, y)];
+    }
+    return Math.max(right - left, bottom - top);
   }
 
   /** Take everything away. */
@@ -149,8 +168,7 @@ export class Pad {
     if (event.pointerId !== this.#pointer) return;
     this.#pointer = null;
     if (!this.#current || this.#pen.down) return;
-    this.#current = null;
-    this.#change(false);
+    this.#end();
   }
 
   #key(event) {
@@ -180,9 +198,11 @@ export class Pad {
     pen.y = Math.min(Math.max(pen.y, 0.08), 0.92);
     const landed = pen.down && !this.#pen.down;
     const moved = pen.x !== this.#pen.x || pen.y !== this.#pen.y;
-    if (!pen.down && this.#pen.down) this.#current = null;
+    const lifted = !pen.down && this.#pen.down;
     this.#pen = pen;
-    if (landed) {
+    if (lifted) {
+      this.#end();
+    } else if (landed) {
       if (this.photo) this.clear();
       this.#pen.down = true;
       this.#begin({ x: pen.x, y: pen.y });
@@ -200,10 +220,18 @@ export class Pad {
     this.#change(false);
   }
 
+  #end() {
+    this.#current = null;
+    this.draw();
+    this.onChange(false);
+  }
+
   #change(anotherSubject) {
     if (anotherSubject) this.subject++;
+    this.#tools.hint.hidden = this.#strokes.length > 0 || Boolean(this.photo?.bitmap);
+    this.#tools.clear.disabled = this.#tools.undo.disabled = this.empty;
     this.draw();
-    this.#changed();
+    this.onChange(true);
   }
 
   #at(event) {

@@ -1,44 +1,55 @@
 // Starts the page: tabs, files from wherever they come, the key.
 
 import { startDigits } from "./digits.js";
+import { Pad } from "./pad.js";
 import { ask, hasKey, onKeyWanted } from "./service.js";
 import { byId, showProblem } from "./show.js";
 import { startStreets } from "./streets.js";
 
 const TABS = ["digits", "streets"];
+const PROBLEMS = ["digit-problem", "street-problem"];
 const COMMANDS = byId("curl").textContent;
 const takers = {}; // by panel: what takes a file there
 let early = null; // the file that came before there was anything to take it
+const pad = new Pad(byId("pad"), { hint: byId("pad-hint"), undo: byId("pad-undo"), clear: byId("pad-clear") });
+pad.onChange = (another) => {
+  byId("digit-sure").textContent = pad.empty ? "No drawing yet" : "No answer yet";
+  if (!another) wake();
+};
 
 startTabs();
 startKey();
 startFiles();
-startLinks();
 showCommands();
 start();
 
 async function start() {
-  const again = () => {
-    for (const id of ["digit-problem", "street-problem"]) showProblem(byId(id), null); // it is the same one
-    return start();
-  };
+  document.body.dataset.state = "starting";
+  for (const id of PROBLEMS) showProblem(byId(id), null); // it is the same one
   try {
     const { models } = (await ask("models")).answer;
     const ofTask = (task) => models.filter(({ manifest }) => manifest.task === task);
     for (const [tab, task, startPanel] of [["digits", "classification", startDigits], ["streets", "segmentation", startStreets]]) {
-      if (ofTask(task).length) takers[tab] = startPanel(ofTask(task));
+      if (ofTask(task).length) takers[tab] = startPanel(ofTask(task), pad);
       else byId(`tab-${tab}`).hidden = true;
     }
     const left = TABS.filter((tab) => takers[tab]);
     if (left.length && !takers[current()]) select(left[0]);
     showCommands();
+    if (hasKey()) linkModels(models);
     if (early) takers[current()]?.(early);
     early = null;
     document.body.dataset.state = "ready";
   } catch (error) {
-    for (const id of ["digit-problem", "street-problem"]) showProblem(byId(id), error, again);
+    for (const id of PROBLEMS) showProblem(byId(id), error, start);
+    for (const link of links()) link.hidden = error.status === 401;
     document.body.dataset.state = "failed";
   }
+}
+
+/** Start once more, for what was drawn or given meanwhile: whoever gave no key then may give one now. */
+function wake() {
+  if (document.body.dataset.state === "failed") start();
 }
 
 function current() {
@@ -80,8 +91,9 @@ function startFiles() {
   const take = (files) => {
     const file = [...files].find(({ type }) => type.startsWith("image/")) ?? files[0];
     if (!file) return;
-    if (takers[current()]) takers[current()](file);
-    else early = file;
+    if (takers[current()]) return takers[current()](file);
+    early = file;
+    wake();
   };
   for (const id of ["digit-file", "street-file"]) {
     byId(id).addEventListener("change", ({ target }) => {
@@ -117,21 +129,18 @@ function startKey() {
   });
 }
 
-/** A link sends no key: where one is wanted, what is behind it is asked for here. */
-function startLinks() {
-  for (const link of document.querySelectorAll('a[href="models"]')) {
-    link.addEventListener("click", async (event) => {
-      if (!hasKey() || event.ctrlKey || event.metaKey || event.shiftKey) return;
-      event.preventDefault();
-      try {
-        const { answer } = await ask("models");
-        const text = new Blob([JSON.stringify(answer, null, 2)], { type: "application/json" });
-        location.assign(URL.createObjectURL(text));
-      } catch (error) {
-        for (const id of ["digit-problem", "street-problem"]) showProblem(byId(id), error);
-      }
-    });
+/** A link sends no key: where one is needed, it leads to what was answered here. */
+function linkModels(models) {
+  const text = new Blob([JSON.stringify({ models }, null, 2)], { type: "application/json" });
+  const url = URL.createObjectURL(text);
+  for (const link of links()) {
+    link.href = url;
+    link.hidden = false;
   }
+}
+
+function links() {
+  return document.querySelectorAll('a[data-to="models"]');
 }
 
 /** The commands, for the address that this page came from, and with a key where one is wanted. */

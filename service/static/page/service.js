@@ -2,6 +2,9 @@
 
 const KEPT = "sightline-key";
 const ATTEMPTS = 4; // of one question, while the service says that it is too busy
+// What the service says of keys is for who writes a client.
+const MISSING = "Ask whoever runs it for one.";
+const UNKNOWN = "The key that was entered is not known here. Look whether it is complete, or ask whoever runs this service for another.";
 
 let key = kept();
 let wantKey = async () => null;
@@ -9,10 +12,9 @@ let asking = null;
 
 /** An answer that is none: the words of the service's problem, or of this page where the service said nothing. */
 export class Problem extends Error {
-  constructor(status, title, detail) {
-    super(detail || title);
+  constructor(status, message) {
+    super(message);
     this.status = status;
-    this.title = title;
   }
 
   /** Whether the same question may be answered later: with a key, or once the service can be reached and has time. */
@@ -50,7 +52,10 @@ export async function ask(path, { body, signal, attempts = ATTEMPTS, onWait = ()
       return { answer, server, total, roundTrip: performance.now() - startedAt };
     }
     const problem = await problemOf(response);
-    if (response.status === 401 && (used !== key || (await renewKey(problem.message)))) continue;
+    if (response.status === 401) {
+      if (used !== key || (await renewKey(used === null ? MISSING : UNKNOWN))) continue;
+      throw new Problem(401, used === null ? `This service needs a key. ${MISSING}` : UNKNOWN);
+    }
     if (response.status !== 503 || attempt >= attempts) throw problem;
     const seconds = Math.min(Math.max(Number(response.headers.get("retry-after")) || 1, 0.5), 30);
     onWait(seconds);
@@ -101,17 +106,17 @@ async function send(path, body, signal, used) {
 /** What the browser says of a connection that could not be made, or that broke within an answer. */
 function broken(error) {
   if (error.name === "AbortError") throw error;
-  throw new Problem(0, "No answer", "The service cannot be reached, or ended the connection.");
+  throw new Problem(0, "The service cannot be reached, or ended the connection.");
 }
 
 async function problemOf(response) {
   try {
     const { title, detail } = await response.json();
-    if (title) return new Problem(response.status, title, detail);
+    if (title) return new Problem(response.status, detail || title);
   } catch {
     // Something between here and the service answered, in a form of its own.
   }
-  return new Problem(response.status, `Status ${response.status}`, `The answer was ${response.status} ${response.statusText}.`);
+  return new Problem(response.status, `The answer was ${response.status} ${response.statusText}.`);
 }
 
 function stages(header) {
@@ -123,15 +128,14 @@ function stages(header) {
 /** Whether there is a new key now. Several questions that were refused wait for the same one. */
 async function renewKey(why) {
   asking ??= sendable(why).finally(() => (asking = null));
-  const given = await asking;
-  if (given === null) return false;
-  key = given;
+  key = await asking; // where nobody gives another, the one that is not known is of no use
   try {
-    sessionStorage.setItem(KEPT, given);
+    if (key === null) sessionStorage.removeItem(KEPT);
+    else sessionStorage.setItem(KEPT, key);
   } catch {
     // Storage is off: the key lasts as long as the page.
   }
-  return true;
+  return key !== null;
 }
 
 /** A key that a header can hold: what is pasted may have a dash or a space in it that nobody sees. */

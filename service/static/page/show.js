@@ -17,20 +17,24 @@ export function percent(share) {
   return `${(share * 100).toFixed(1)}%`;
 }
 
-/** Show a problem as the service words it, or nothing; with a button for `again` where that may end otherwise. */
+/** Show a problem as the service words it, or nothing; with a button for `again` where that may end otherwise. The focus stays. */
 export function showProblem(place, problem, again) {
   place.hidden = !problem;
   place.replaceChildren();
   if (!problem) return;
-  place.append(element("strong", "", problem.title ?? "It did not work"), ` ${problem.message}`);
-  if (!again || !problem.mayPass) return;
-  const button = element("button", "", "Try again");
+  place.append(problem.message);
+  if (again && problem.mayPass) place.append(" ", retry(place, problem, again));
+  place.scrollIntoView({ block: "nearest" }); // on a small screen it may be below what can be seen
+}
+
+function retry(place, problem, again) {
+  const button = element("button", "", problem.status === 401 ? "Enter a key" : "Try again");
   button.addEventListener("click", () => {
     place.closest("[role=tabpanel]").focus({ preventScroll: true }); // the button goes, and the focus with it
     showProblem(place, null);
     again();
   });
-  place.append(" ", button);
+  return button;
 }
 
 /** Where the time of an answer went: on the service by stage, and until it was here. */

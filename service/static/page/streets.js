@@ -57,10 +57,7 @@ export function startStreets(models) {
     const picture = await createImageBitmap(file).catch(() => null);
     if (signal.aborted) return void picture?.close();
     forget();
-    const onButton = byId("street-empty").contains(document.activeElement);
-    byId("street-empty").hidden = true;
-    canvas.hidden = false;
-    if (onButton) canvas.focus({ preventScroll: true }); // what had the focus is gone
+    invite(false);
     overlay.set(picture, null, []);
     busy("Looking…");
     say("Looking…");
@@ -80,9 +77,19 @@ export function startStreets(models) {
     } catch (error) {
       if (signal.aborted) return;
       say("");
+      if (!picture) invite(true);
       showProblem(byId("street-problem"), error, look);
     }
     busy(null);
+  }
+
+  /** Show the picture, or where there is none, that one is wanted. */
+  function invite(wanted) {
+    const empty = byId("street-empty");
+    const focused = (wanted ? canvas : empty).contains(document.activeElement); // and is gone
+    empty.hidden = !wanted;
+    canvas.hidden = wanted;
+    if (focused) (wanted ? byId("street-example") : canvas).focus({ preventScroll: true });
   }
 
   function show(picture, pixels, result, manifest, times) {
