@@ -1,6 +1,6 @@
 """Which preparation suits wide pictures: stretching or letterboxing, measured on validation frames cropped to 16:9.
 
-    python -m benchmarks.wide_streets DATA
+    python -m tests.contract.preparation DATA
 
 Each frame loses a quarter of its height, is prepared either way for the exported network, and its labels are brought
 back to the cropped size and compared with the truth there. Prints the mean IoU of each.
