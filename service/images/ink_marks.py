@@ -18,8 +18,9 @@ _FEWEST = 6  # pixels: what is smaller is a speck
 _FAINT = 0.35  # of the threshold between inks: printed lines are fainter than what is written over them
 _FAINTER = 0.5  # of the threshold: what a pen that is lifted or runs dry still leaves
 _FARTHEST = 1.8  # times the size of the marks: fainter strokes that reach beyond that are something else
+_BESIDE = 0.25  # of the ink of what is framed: what else may be in its frame
 _CONVEX = 0.72  # of its box: what a frame takes, filled; a circle takes π/4 = 0.785, the outline of an 8 less
-_FRAMED = 0.33  # of a frame's longer side: what is in it and shorter is a speck, or part of it
+_FRAMED = 0.35  # of a frame's longer side: what is in it and shorter is a speck, or part of it
 _BLOB = 0.3  # of its longer side: how wide the strokes of a digit get
 
 
@@ -115,36 +116,38 @@ def _chosen(parts: Components, amount: FloatMap) -> BoolMap:
     masses = parts.sums(amount)
     away = (boxes[:, :2] + boxes[:, 2:]) / (width, height) - 1
     scores = masses * np.exp(-(away**2).sum(1) - 4 * _border_contact(parts))
-    main, frames = _unframed(parts, int(np.argmax(scores)), scores)
+    main, frame = _unframed(parts, int(np.argmax(scores)), masses)
     left, top, right, bottom = boxes[main]
     gap_x = np.maximum(np.maximum(left - boxes[:, 2], boxes[:, 0] - right), 0)
     gap_y = np.maximum(np.maximum(top - boxes[:, 3], boxes[:, 1] - bottom), 0)
     leap = np.where(masses > 0.25 * masses[main], 0.25, 0.15)  # a detached stroke may lie farther off than a speck
     near = np.hypot(gap_x, gap_y) < leap * max(right - left, bottom - top)
     belongs = near & (masses > 0.04 * masses[main]) & (scores > 0.02 * scores[main])
-    belongs &= ~frames
+    if frame is not None:
+        belongs[frame] = False
     belongs[main] = True
     return parts.select(belongs)
 
 
-def _unframed(parts: Components, main: int, scores: npt.NDArray[np.float64]) -> tuple[int, BoolMap]:
-    """What `main` frames, a box or a circle, where it does: the part with the highest score; else `main` itself.
+def _unframed(parts: Components, main: int, masses: npt.NDArray[np.float64]) -> tuple[int, int | None]:
+    """What `main` frames, a box or a circle, or else `main` itself; and what is a frame around that, if anything is.
 
-    And for each part whether it is a frame around that. What is framed is at least a third as long as its frame.
+    What is framed is at least a third as long as its frame, and all but alone in it: a face is no framed digit. Nor is
+    what lies in frames of frames, as the innermost of many rings does.
     """
     left, top, right, bottom = parts.boxes.T
     lengths = np.maximum(right - left, bottom - top)
-    while True:
-        x0, y0, x1, y1 = parts.boxes[main]
-        inside = (left > x0) & (top > y0) & (right < x1) & (bottom < y1) & (lengths > _FRAMED * lengths[main])
-        framed = np.array([each for each in np.flatnonzero(inside) if _is_frame(parts, main, int(each))], np.int64)
-        if len(framed) > 0:
-            main = int(framed[np.argmax(scores[framed])])
-            continue
-        around = (left < x0) & (top < y0) & (right > x1) & (bottom > y1) & (_FRAMED * lengths < lengths[main])
-        for each in np.flatnonzero(around):
-            around[each] = _is_frame(parts, int(each), main)
-        return main, around
+    x0, y0, x1, y1 = parts.boxes[main]
+    inside = (left > x0) & (top > y0) & (right < x1) & (bottom < y1) & (lengths > _FRAMED * lengths[main])
+    around = (left < x0) & (top < y0) & (right > x1) & (bottom > y1) & (_FRAMED * lengths < lengths[main])
+    framed = [int(each) for each in np.flatnonzero(inside) if _is_frame(parts, main, int(each))]
+    frames = [int(each) for each in np.flatnonzero(around) if _is_frame(parts, int(each), main)]
+    if len(framed) + len(frames) != 1:
+        return main, None
+    digit, frame = (framed[0], main) if framed else (main, frames[0])
+    x0, y0, x1, y1 = parts.boxes[frame]
+    others = masses[(left > x0) & (top > y0) & (right < x1) & (bottom < y1)].sum() - masses[digit]
+    return (main, None) if others > _BESIDE * masses[digit] else (digit, frame)
 
 
 def _is_frame(parts: Components, part: int, framed: int) -> bool:
