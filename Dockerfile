@@ -53,7 +53,7 @@ STOPSIGNAL SIGTERM
 # and a start that fails or hangs ends the process by itself. A short one would make compose give up the edge, which waits
 # for a healthy replica. Not urllib, which would ask a proxy that Docker is configured to hand to containers.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=600s --retries=3 \
-    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('SIGHTLINE_PORT', '8000')), timeout=2); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
+    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('SIGHTLINE_PORT') or 8000), timeout=2); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["python", "-m", "service"]
 # Last, so that another revision or moment costs no layer. docs/security.md shows how they are given.
 ARG VARIANT=gpu

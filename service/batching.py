@@ -24,6 +24,7 @@ Out = TypeVar("Out")
 _WORTH_A_RUN, _WORTH_A_RUN_DIVISOR = 8, 4
 # Of the time left for an answer: some runs take longer than expected, and what comes after them takes time, too.
 _WAIT_SHARE = 0.7
+_LONGEST_RETRY_S = 60
 logger = logging.getLogger(__name__)
 
 
@@ -135,9 +136,10 @@ class Batcher(Generic[In, Out]):
         if (expected_s := self.expected_s(count)) > within_s * _WAIT_SHARE:
             raise OverloadedError(
                 f"Too many pictures are waiting for this model: an answer would take about {expected_s:.1f} s, and"
-                f" {within_s:.1f} s are left for it, which is too close. Try again in a moment.",
+                f" {within_s:.1f} s are left for it, which is too close. Try again in a moment"
+                + (", or send fewer in one request." if count > self.max_batch_size else "."),
                 # By when it would not be, if nobody else comes.
-                retry_after_s=max(1, math.ceil(expected_s - within_s * _WAIT_SHARE)),
+                retry_after_s=min(max(1, math.ceil(expected_s - within_s * _WAIT_SHARE)), _LONGEST_RETRY_S),
             )
 
     def reserve(self, count: int, *, within_s: float = math.inf) -> Reservation:

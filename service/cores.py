@@ -22,7 +22,7 @@ def available_cores(of_process: Path = _CGROUP_OF_PROCESS, cgroups: Path = _CGRO
 
 
 def _quota(of_process: Path, cgroups: Path) -> float:
-    """Cores' worth of time that the process's group and those above it may take; infinity where nothing bounds it."""
+    """Cores' worth of time that the process's group and those above it may take: all, where nothing bounds it."""
     group = Path()
     with suppress(OSError, UnicodeDecodeError):
         for line in of_process.read_text(encoding="utf-8").splitlines():

@@ -135,9 +135,12 @@ class OnnxEngine:
 
     def _opened(self, call: Callable[[], T]) -> T:
         """What `call` makes on the engine's thread. A driver may hang in it."""
+        opening = self._thread.submit(call)
         try:
-            return self._thread.submit(call).result(self._first_run_timeout_s)
+            return opening.result(self._first_run_timeout_s)
         except TimeoutError as error:
+            if opening.done():  # it is the call's own: a file on a network that does not answer
+                raise
             raise StartupError(
                 f"{self._path}: it has not been opened in {self._first_run_timeout_s:g} s "
                 "(SIGHTLINE_FIRST_RUN_TIMEOUT_S)"

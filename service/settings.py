@@ -216,10 +216,13 @@ class Settings(BaseSettings):
         if self.max_body_memory_bytes < 2 * self.max_body_bytes:
             raise ValueError(
                 f"max_body_memory_bytes={self.max_body_memory_bytes} is less than twice max_body_bytes="
-                f"{self.max_body_bytes}: half of it is for answers, and the largest body might never be taken"
+                f"{self.max_body_bytes}: half of it is for answers, and the largest body might never be taken; "
+                f"{2 * self.max_body_bytes} is enough"
             )
         if self.metrics_host is not None and self.metrics_port is None:
-            raise ValueError(f"metrics_host={self.metrics_host} is the address of a metrics_port, which is not set")
+            raise ValueError(
+                f"metrics_host={self.metrics_host} is the address of a metrics_port, and none is set: a number"
+            )
         shortest = min(self.classify_max_queue_size, self.segment_max_queue_size, self.max_decode_queue_size)
         if shortest < self.max_pictures_per_request:
             raise ValueError(

@@ -26,10 +26,11 @@ class _Call:
 
 
 class Workers:
-    """A bounded pool of threads with a bounded queue, in which those who wait take turns.
+    """A bounded pool of threads with a bounded queue, in which who wants little need not wait for who wants much.
 
-    Of calls that were made together one is taken, then one of the next who waits: a request of many pictures, each of
-    which takes long, holds up one of a single picture for no longer than a few requests of one picture would.
+    Calls of who waits longest are made, and every other time one of who waits for the fewest: a request of many
+    pictures, each of which takes long, hardly holds up one of a single picture; and several such requests are answered
+    one after the other, not all of them too late.
 
     All threads are there from the start, so that what keeps one from starting is known then. One that dies is replaced;
     a call that hangs cannot be ended, so the pool that has one is no longer healthy, and `watch` says so. Threads are
@@ -47,7 +48,8 @@ class Workers:
         self._timeout_s = timeout_s
         self._pending = 0
         self._lock = threading.Lock()
-        self._waiting: deque[deque[_Call]] = deque()  # for each who waits what has not begun, at least one call
+        self._waiting: list[deque[_Call]] = []  # for each who waits, in order, what has not begun: one call at least
+        self._fewest_next = False
         self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each that waits; more do no harm
         self._running: dict[threading.Thread, _Call] = {}
         self._closed = self._broken = False
@@ -150,14 +152,18 @@ class Workers:
         return calls
 
     def _take(self) -> _Call | None:
-        """The next call of who has waited longest for a turn; None when another thread took the last one."""
+        """The next call; None when another thread took the last one.
+
+        Of who waits longest, and every other time of who waits for the fewest.
+        """
         with self._lock:
             if not self._waiting:
                 return None
-            calls = self._waiting.popleft()
+            calls = min(self._waiting, key=len) if self._fewest_next else self._waiting[0]
+            self._fewest_next = not self._fewest_next
             call = calls.popleft()
-            if calls:
-                self._waiting.append(calls)
+            if not calls:
+                self._waiting.remove(calls)
             return call
 
     def _count_down(self, _: "Future[T]") -> None:

@@ -21,4 +21,6 @@ def data() -> Path:
     for folder in folders:
         if (folder / "mnist").is_dir() and (folder / "camvid").is_dir():
             return folder
+    if named:
+        pytest.fail(f"no mnist and camvid in {named}, which SIGHTLINE_DATA names")
     pytest.skip(f"no mnist and camvid in {' or '.join(map(str, folders))}; SIGHTLINE_DATA names another folder")

@@ -30,6 +30,7 @@ _HEAD_START = 0.06  # of doubt: narrow strokes are believed only where they are 
 _LESS_DOUBT = 0.02  # by how much doubt has to fall for a picture to be believed with a margin put around it
 _MARGIN = 0.35  # of the digit's longer side, seen around it in the fine look
 _LARGE, _ALL = 0.03, 0.97  # of the ink of a digit and a bar: what either has; of a side: what a bar takes
+_APART = 0.12  # of the digit's longer side: how far a bar is from it at least; its own strokes are not so far apart
 _LEEWAY = 0.06  # of the digit's longer side: how far it may reach beyond what the coarse look saw of it
 
 
@@ -110,8 +111,15 @@ def _has_bar(mask: BoolMap, across: bool, down: bool) -> bool:
     parts = connected_components(mask)
     large = parts.areas > _LARGE * parts.areas.sum()
     widths, heights = (parts.boxes[:, 2:] - parts.boxes[:, :2]).T
-    bars = (across & (widths >= _ALL * (right - left))) | (down & (heights >= _ALL * (bottom - top)))
-    return bool((bars & large).any() and (~bars & large).any())
+    bars = large & ((across & (widths >= _ALL * (right - left))) | (down & (heights >= _ALL * (bottom - top))))
+    rest = large & ~bars
+    if not bars.any() or not rest.any():
+        return False
+    x0, y0 = parts.boxes[rest, :2].min(0)
+    x1, y1 = parts.boxes[rest, 2:].max(0)
+    lefts, tops, rights, bottoms = parts.boxes[bars].T
+    gaps = np.maximum.reduce([lefts - x1, x0 - rights, tops - y1, y0 - bottoms])
+    return bool((gaps > _APART * max(x1 - x0, y1 - y0)).any())
 
 
 def _approach(picture: Image.Image) -> tuple[_View, Marks] | None:

@@ -19,7 +19,11 @@ _FAINT = 0.35  # of the threshold between inks: printed lines are fainter than w
 _FAINTER = 0.5  # of the threshold: what a pen that is lifted or runs dry still leaves
 _FARTHEST = 1.8  # times the size of the marks: fainter strokes that reach beyond that are something else
 _BESIDE = 0.25  # of the ink of what is framed: what else may be in its frame
-_CONVEX = 0.72  # of its box: what a frame takes, filled; a circle takes π/4 = 0.785, the outline of an 8 less
+_BOX, _CIRCLE = (
+    0.84,
+    0.72,
+)  # of its box: what a frame takes, filled; a circle takes π/4 = 0.785, the outline of an 8 less
+_ROUND = 0.8  # of a circle's longer side: how long the other is at least
 _FRAMED = 0.35  # of a frame's longer side: what is in it and shorter is a speck, or part of it
 _BLOB = 0.3  # of its longer side: how wide the strokes of a digit get
 
@@ -140,8 +144,11 @@ def _unframed(parts: Components, main: int, masses: npt.NDArray[np.float64]) -> 
     x0, y0, x1, y1 = parts.boxes[main]
     inside = (left > x0) & (top > y0) & (right < x1) & (bottom < y1) & (lengths > _FRAMED * lengths[main])
     around = (left < x0) & (top < y0) & (right > x1) & (bottom > y1) & (_FRAMED * lengths < lengths[main])
-    framed = [int(each) for each in np.flatnonzero(inside) if _is_frame(parts, main, int(each))]
-    frames = [int(each) for each in np.flatnonzero(around) if _is_frame(parts, int(each), main)]
+    framed = [int(each) for each in np.flatnonzero(inside) if not _runs_through(parts, main, int(each))]
+    if framed and not _is_frame(parts, main):
+        framed = []
+    frames = [each for each in map(int, np.flatnonzero(around)) if not _runs_through(parts, each, main)]
+    frames = [each for each in frames if _is_frame(parts, each)]
     if len(framed) + len(frames) != 1:
         return main, None
     digit, frame = (framed[0], main) if framed else (main, frames[0])
@@ -150,14 +157,18 @@ def _unframed(parts: Components, main: int, masses: npt.NDArray[np.float64]) -> 
     return (main, None) if others > _BESIDE * masses[digit] else (digit, frame)
 
 
-def _is_frame(parts: Components, part: int, framed: int) -> bool:
-    """Whether a part is closed, has the shape of a box or a circle, and runs nowhere through what may be framed."""
-    left, top, right, bottom = parts.boxes[framed]
-    if (parts.labels[top:bottom, left:right] == part + 1).any():
-        return False
+def _runs_through(parts: Components, part: int, other: int) -> bool:
+    """Whether anything of one part lies in the box of another."""
+    left, top, right, bottom = parts.boxes[other]
+    return bool((parts.labels[top:bottom, left:right] == part + 1).any())
+
+
+def _is_frame(parts: Components, part: int) -> bool:
+    """Whether a part is closed, and has the shape of a box or of a circle; what is round and narrow is a zero."""
     left, top, right, bottom = parts.boxes[part]
-    around = filled(parts.labels[top:bottom, left:right] == part + 1)
-    return float(around.mean()) > _CONVEX
+    share = float(filled(parts.labels[top:bottom, left:right] == part + 1).mean())
+    sides = sorted((right - left, bottom - top))
+    return share > _BOX or (share > _CIRCLE and sides[0] > _ROUND * sides[1])
 
 
 def _within(parts: Components, amount: FloatMap, focus: BoolMap) -> BoolMap:

@@ -270,7 +270,14 @@ def test_malformed_and_oversized_requests_end_here(
     assert json.loads(body)["status"] == status
     assert b"Connection: close" in head
     assert b"X-Request-ID: " in head
+    assert (b"Allow: " in head) == (status == 405)
     assert not any(replica.asked for replica in replicas)
+
+
+def test_headers_may_take_five_seconds() -> None:
+    """What follows only shows that there is an end; how soon it comes is hard to tell on a busy machine."""
+    configuration = (ROOT / "deploy" / "edge" / "nginx.conf").read_text(encoding="utf-8")
+    assert "client_header_timeout 5s;" in configuration
 
 
 def test_dripped_headers_are_cut_off(port: int) -> None:

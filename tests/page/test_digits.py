@@ -183,7 +183,7 @@ def test_what_the_network_saw_is_asked_for_when_the_pen_rests(open_page: Open) -
 
 def test_an_answer_to_an_older_drawing_is_marked_as_such(open_page: Open) -> None:
     page = open_page().page
-    winner, figure = page.locator("#digit-winner"), page.locator("#digit-seen")
+    winner, figure = page.locator(LABEL), page.locator("#digit-seen")
     draw(page, "7")
     expect(page.locator("#digit-spoken")).to_have_text(re.compile("^7"))
     expect(page.locator("#digit-input")).to_be_visible()
@@ -215,7 +215,7 @@ def test_an_answer_that_comes_when_the_pen_has_moved_on_is_not_announced(open_pa
     page.wait_for_timeout(300)
     held.let_through()
     expect(page.locator(LABEL)).to_have_text(re.compile(r"\d"))
-    expect(page.locator("#digit-winner")).to_have_attribute("aria-busy", "true")
+    expect(page.locator(LABEL)).to_have_attribute("aria-busy", "true")
     page.wait_for_timeout(900)
     expect(page.locator("#digit-spoken")).to_be_empty()
     page.evaluate("clearInterval", moving)
@@ -397,6 +397,24 @@ def test_a_busy_service_is_asked_again_after_the_time_it_names(open_page: Open) 
         expect(page.locator(told)).to_have_text("Too busy: asking again in 1 s.")
     expect(page.locator(LABEL)).to_have_text("5")
     assert len(asked) == 3
+    tab.take_refusals(503)
+
+
+def test_who_waits_with_an_older_answer_is_told_so_too(open_page: Open) -> None:
+    asked: list[Request] = []
+    tab = open_page()
+    page = tab.page
+    draw(page, "7")
+    draw(page, "1")
+    expect(page.locator("#digit-spoken")).to_have_text(re.compile(r"^\d"))
+    page.route(re.compile(r"/classify\?(?!.*output)"), busy(1, asked, "2"))
+    page.locator("#pad-undo").click()
+    expect(page.locator(SURE)).to_have_text("Too busy: asking again in 2 s.")
+    page.wait_for_timeout(500)  # the older answer is marked by then
+    expect(page.locator(LABEL)).to_have_attribute("aria-busy", "true")
+    expect(page.locator(SURE)).to_have_text("Too busy: asking again in 2 s.")
+    expect(page.locator(LABEL)).to_have_text("7")
+    expect(page.locator(LABEL)).to_have_attribute("aria-busy", "false")
     tab.take_refusals(503)
 
 

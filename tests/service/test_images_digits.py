@@ -202,12 +202,25 @@ def test_what_is_around_a_digit_is_none(draw: Callable[[ImageDraw.ImageDraw], No
     assert likeness(grey(prepared), ideal(mask)) > 0.72
 
 
-def test_a_zero_is_no_frame_for_what_is_in_it() -> None:
+@pytest.mark.parametrize("half_height", [20, 50])
+def test_a_zero_is_no_frame_for_what_is_in_it(half_height: int) -> None:
+    """A dot, and the stroke that tells it from an O where it does not touch."""
     mask = strokes_mask("0", 300, 0.08)
-    middle = [((mask.getbbox() or (0, 0, 0, 0))[i] + (mask.getbbox() or (0, 0, 0, 0))[i + 2]) / 2 for i in (0, 1)]
-    ImageDraw.Draw(mask).ellipse([middle[0] - 18, middle[1] - 30, middle[0] + 18, middle[1] + 30], fill=255)
+    left, top, right, bottom = mask.getbbox() or (0, 0, 0, 0)
+    x, y = (left + right) / 2, (top + bottom) / 2
+    ImageDraw.Draw(mask).line([(x, y - half_height), (x, y + half_height)], fill=255, width=18)
     picture, box = written(mask, BLACK, Image.new("RGB", (400, 400), WHITE), (50, 50))
     assert overlap(look(picture).region, box) > 0.9
+
+
+def test_a_stroke_along_a_side_is_no_bar() -> None:
+    """A 2 that is cut tightly, its base apart from the rest: the pen was lifted."""
+    mask = Image.new("L", (120, 180), 0)
+    pen = ImageDraw.Draw(mask)
+    pen.line([(8, 45), (25, 12), (60, 8), (100, 20), (108, 50), (80, 95), (30, 145)], fill=255, width=16, joint="curve")
+    pen.line([(0, 171), (119, 171)], fill=255, width=17)
+    picture, box = written(mask, BLACK, Image.new("RGB", mask.size, WHITE))
+    assert overlap(look(picture.crop(box)).region, (0, 0, box[2] - box[0], box[3] - box[1])) > 0.95
 
 
 @pytest.mark.parametrize("inverted", [False, True])

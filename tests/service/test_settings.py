@@ -80,7 +80,7 @@ def test_what_kubernetes_says_of_a_service_named_sightline_is_no_port(monkeypatc
     [
         ({"MAX_BODY_BYTES": "3000000", "MAX_BODY_MEMORY_BYTES": "5999999"}, "less than twice max_body_bytes=3000000"),
         ({"MAX_BODY_BYTES": "500000000"}, "max_body_memory_bytes=256000000 is less than twice"),
-        ({"METRICS_HOST": "127.0.0.1"}, "the address of a metrics_port, which is not set"),
+        ({"METRICS_HOST": "127.0.0.1"}, "the address of a metrics_port, and none is set"),
     ],
 )
 def test_settings_that_cannot_be_meant_together(

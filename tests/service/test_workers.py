@@ -58,8 +58,8 @@ async def test_a_call_whose_caller_left_keeps_no_picture() -> None:
     workers.close()
 
 
-async def test_who_waits_takes_turns() -> None:
-    """One of many pictures, then one of the next who waits; what its caller no longer waits for takes none."""
+async def test_who_wants_little_need_not_wait_for_who_wants_much() -> None:
+    """What its caller no longer waits for takes no time."""
     workers = Workers(1, 32)
     release, holder = await held(workers)
     made: list[str] = []
@@ -72,8 +72,22 @@ async def test_who_waits_takes_turns() -> None:
     await asyncio.wait([left])
     release.set()
     await asyncio.gather(holder, many, one, two)
-    assert made == ["many 0", "one", "two 0", "many 1", "two 1", "many 2", "many 3"]
+    assert made == ["one", "many 0", "two 0", "many 1", "two 1", "many 2", "many 3"]
     assert workers.pending == 0
+    workers.close()
+
+
+async def test_who_wants_much_is_answered_before_the_next_that_does() -> None:
+    """Not with it: both might be too late."""
+    workers = Workers(1, 32)
+    release, holder = await held(workers)
+    made: list[str] = []
+    asked = [[partial(made.append, f"{name}{index}") for index in range(4)] for name in "abc"]
+    tasks = [asyncio.create_task(workers.run_all(calls)) for calls in asked]
+    await asyncio.sleep(0)
+    release.set()
+    await asyncio.gather(holder, *tasks)
+    assert made == [f"{name}{index}" for name in "abc" for index in range(4)]
     workers.close()
 
 

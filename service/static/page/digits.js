@@ -15,7 +15,7 @@ export function startDigits(models, pad) {
   const chosen = offerModels(models, { select: byId("digit-model"), about: byId("digit-about"), onChange: () => changed(true) });
   const bars = new Bars(byId("digit-bars"));
   const problem = byId("digit-problem");
-  const answer = ["digit-winner", "digit-bars", "digit-times"].map(byId);
+  const answer = ["digit-label", "digit-bars", "digit-times"].map(byId);
   let seen = null;
   let spoken;
   let question = new AbortController(); // the one under way, or the last
@@ -27,6 +27,7 @@ export function startDigits(models, pad) {
   let rested = true; // the pen is up, or has not moved for a while
   let resting;
   let oldSince = null; // when there was something newer than the answer shown
+  let waiting = null; // what is said of a question that is not answered at once
   let ageing;
 
   // First the answer; what the network saw once the pen rests. One question at a time: what came meanwhile is asked next.
@@ -95,13 +96,16 @@ export function startDigits(models, pad) {
   function show({ answer, ...times }, manifest, newerSince) {
     const [result] = answer.results;
     showProblem(problem, null);
+    waiting = null;
     byId("digit-label").textContent = result.label;
     byId("digit-label").classList.remove("none");
     byId("digit-sure").textContent = result.probability < 0.5 ? `not sure: ${percent(result.probability)}` : percent(result.probability);
     bars.show(result.top, manifest);
     showTimes(byId("digit-times"), times);
     say("");
-    oldSince = newerSince;
+    // Where answers come slowly, a mark that went and came with each of them would flicker.
+    const keepsUp = 2 * times.roundTrip + PAUSE_MS < OLD_AFTER_MS;
+    oldSince = newerSince === null || keepsUp ? newerSince : (oldSince ?? newerSince);
     markAge();
     if (newerSince === null) spoken = setTimeout(() => say(`${result.label}, ${percent(result.probability)}`), SPOKEN_AFTER_MS);
     if (pad.photo) {
@@ -124,10 +128,11 @@ export function startDigits(models, pad) {
     const left = oldSince === null ? 0 : oldSince + OLD_AFTER_MS - performance.now();
     if (left > 0) return void (ageing = setTimeout(markAge, left));
     for (const part of answer) part.ariaBusy = String(oldSince !== null);
-    if (oldSince !== null) byId("digit-sure").textContent = "Looking…";
+    if (oldSince !== null) byId("digit-sure").textContent = waiting ?? "Looking…";
   }
 
   function wait(words) {
+    waiting = words;
     byId("digit-sure").textContent = words;
     say(words);
   }
@@ -148,7 +153,7 @@ export function startDigits(models, pad) {
 
   function blank(sure) {
     say("");
-    answered = pictured = oldSince = null;
+    answered = pictured = oldSince = waiting = null;
     markAge();
     byId("digit-label").textContent = "–";
     byId("digit-label").classList.add("none");

@@ -36,6 +36,7 @@ async function start() {
     const left = TABS.filter((tab) => takers[tab]);
     if (left.length && !takers[current()]) select(left[0]);
     showCommands();
+    for (const link of links()) link.hidden = false;
     if (hasKey()) linkModels(models);
     if (early) takers[current()]?.(early);
     early = null;
