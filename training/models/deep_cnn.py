@@ -111,11 +111,9 @@ def fold_batch_norm(layers: nn.Sequential) -> nn.Sequential:
 
 
 class Ensemble(nn.Module):
-    """Networks that answer together: the geometric mean of their probabilities, as logits.
+    """Networks that answer together: the mean of their probabilities, as logits (its logarithm).
 
-    A logarithmic opinion pool (Heskes, 1998, "Selecting Weighting Factors in Logarithmic Opinion Pools"): its
-    cross-entropy is never above the members' mean. Softmax makes the mean sum to 1, so an ensemble is exported as any
-    classifier is, in one graph.
+    Softmax of these logits is the mean again, so an ensemble is exported as any classifier is, in one graph.
     """
 
     def __init__(self, members: Iterable[nn.Module]) -> None:
@@ -124,4 +122,5 @@ class Ensemble(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Logits N×classes, float32 whatever the members compute in."""
-        return torch.stack([member(pictures).float().log_softmax(dim=1) for member in self.members]).mean(dim=0)
+        answers = torch.stack([member(pictures).float().softmax(dim=1) for member in self.members])
+        return answers.mean(dim=0).clamp(min=1e-30).log()
