@@ -94,7 +94,7 @@ def test_hostile_bodies(client: httpx.Client, body: bytes, length: str | None, s
 
 def test_wrong_paths(client: httpx.Client) -> None:
     refused(client.get("/v2/nothing"), 404, "nothing at this path")
-    refused(client.get(INFER), 405, "method")
+    refused(client.get(INFER), 405, "takes POST, not GET")
     refused(client.post("/v2/models/nothing/infer", content=b"x"), 404, "Models: brightness, digits, streets")
     refused(client.get("/v2/models/digits/versions/9"), 404, "'1' is loaded")
     ServerMetadata.model_validate(client.get("/v2").json())
