@@ -43,7 +43,7 @@ SKIPPED = {
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # How many blocks are run, and how many of those have their answer printed behind them. Whoever adds one raises the
 # figure; a block that happens to hold a phrase in SKIPPED, and is skipped by mistake, lowers it.
-RUN, ANSWERED = 9, 2
+RUN, ANSWERED = 10, 2
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$(?:\n+^```json\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
 
 
