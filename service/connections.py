@@ -167,7 +167,7 @@ class Connection(HttpToolsProtocol):
         if not answered:  # before all of its body was there, which turned out to be none
             assert self._refusal is not None
             kind, under_v2 = PROBLEMS[MalformedRequestError], False
-            if (asked := self._answered) is not None and asked.more_body and not asked.response_complete:
+            if (asked := self._answered) is not None and asked.more_body:
                 # For the application its client has left; what it was told goes into the log and the metrics.
                 asked.scope["state"]["refused"] = (kind.status, kind.name)
                 under_v2 = asked.scope["path"].startswith("/v2")

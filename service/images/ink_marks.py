@@ -19,10 +19,8 @@ _FAINT = 0.35  # of the threshold between inks: printed lines are fainter than w
 _FAINTER = 0.5  # of the threshold: what a pen that is lifted or runs dry still leaves
 _FARTHEST = 1.8  # times the size of the marks: fainter strokes that reach beyond that are something else
 _BESIDE = 0.25  # of the ink of what is framed: what else may be in its frame
-_BOX, _CIRCLE = (
-    0.84,
-    0.72,
-)  # of its box: what a frame takes, filled; a circle takes π/4 = 0.785, the outline of an 8 less
+# Of its bounding box: what a frame takes, filled. A circle takes π/4 = 0.785, the outline of an 8 less.
+_BOX, _CIRCLE = 0.84, 0.72
 _ROUND = 0.8  # of a circle's longer side: how long the other is at least
 _FRAMED = 0.35  # of a frame's longer side: what is in it and shorter is a speck, or part of it
 _BLOB = 0.3  # of its longer side: how wide the strokes of a digit get

@@ -134,10 +134,7 @@ function startKey() {
 function linkModels(models) {
   const text = new Blob([JSON.stringify({ models }, null, 2)], { type: "application/json" });
   const url = URL.createObjectURL(text);
-  for (const link of links()) {
-    link.href = url;
-    link.hidden = false;
-  }
+  for (const link of links()) link.href = url;
 }
 
 function links() {
