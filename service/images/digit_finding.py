@@ -19,7 +19,7 @@ from service.images.filtering import Box, FloatMap, box_of
 from service.images.ink import Direction, evenly_lit, ink_axis
 from service.images.ink_marks import Marks, find_marks
 from service.images.paper_margin import with_paper_around
-from service.images.paper_sheet import sheet_inside
+from service.images.paper_sheet import largest_sheet, sheet_inside
 
 _COARSE_LEAST, _COARSE_MOST = 128, 320  # longest side in pixels at which a digit is searched
 _WIDEST = (0.25, 0.07, 0.02)  # of that side: how wide strokes are taken to be before they are measured
@@ -27,6 +27,7 @@ _SMALL = 0.3  # of that side: a digit that is smaller is searched anew from clos
 _BEYOND_DOUBT = 0.01  # doubt below which nothing else is tried at all: the wrong way it is above 0.3
 _CLEAN, _HOPELESS = 0.05, 0.9  # doubt below which no narrower strokes are tried, and above which there is no digit
 _HEAD_START = 0.06  # of doubt: narrow strokes are believed only where they are that much clearer than wide ones
+_UNLIKELY = 0.2  # doubt below which what has paper around it is not looked at with more of it
 _LESS_DOUBT = 0.02  # by how much doubt has to fall for a picture to be believed with a margin put around it
 _MARGIN = 0.35  # of the digit's longer side, seen around it in the fine look
 _LARGE, _ALL = 0.03, 0.97  # of the ink of a digit and a bar: what either has; of a side: what a bar takes
@@ -71,7 +72,7 @@ def find_digit(picture: Image.Image) -> tuple[npt.NDArray[np.uint8], Box]:
     if found is None:
         raise _blank("nothing stands out from its background")
     marks, box = found
-    if marks.doubt >= _CLEAN:
+    if marks.doubt >= (_UNLIKELY if _lies_within(box, opaque) else _CLEAN):
         marks, box = _look_again(opaque, marks, box)
     return render(marks.mask), box
 
@@ -83,6 +84,13 @@ def _look(picture: Image.Image) -> tuple[Marks, Box] | None:
         return None
     view, marks = _look_closely(picture, *approached)
     return marks, view.in_picture(box_of(marks.mask))
+
+
+def _lies_within(box: Box, picture: Image.Image) -> bool:
+    """Whether there is as much of the picture on every side of a box as is looked at around a digit."""
+    left, top, right, bottom = box
+    margin = _MARGIN * max(right - left, bottom - top)
+    return min(left, top, picture.width - right, picture.height - bottom) >= margin
 
 
 def _look_again(picture: Image.Image, marks: Marks, box: Box) -> tuple[Marks, Box]:
@@ -145,8 +153,18 @@ def _search(samples: FloatMap) -> Marks | None:
 
     Dark ink on light and light ink on dark are both tried, and wide strokes and narrow ones: in the wrong one paper
     between strokes is taken for ink, and there is more of it all around. Where the best ink is a sheet of paper, the
-    digit is what is written on it.
+    digit is what is written on it; and so it may be where there is doubt, and a sheet too large to pass for ink.
     """
+    best = _best_ink(samples)
+    if best is None or best.doubt < _CLEAN:
+        return best
+    sheet = largest_sheet(samples)
+    written = None if sheet is None else _best_ink(_inside_alone(samples, sheet))
+    return written if written is not None and written.doubt < best.doubt - _LESS_DOUBT else best
+
+
+def _best_ink(samples: FloatMap) -> Marks | None:
+    """The clearest marks; where they are a sheet of paper, those on it."""
     best = None
     for _ in range(3):
         axis = ink_axis(samples)
@@ -159,9 +177,16 @@ def _search(samples: FloatMap) -> Marks | None:
         inside = sheet_inside(best.mask)
         if inside is None:
             break
-        samples = samples.copy()
-        samples[~inside] = np.median(samples[inside], axis=0)
+        samples = _inside_alone(samples, inside)
     return best
+
+
+def _inside_alone(samples: FloatMap, inside: BoolMap) -> FloatMap:
+    """The inside of a sheet, evenly lit, on a ground of its paper's colour."""
+    samples = evenly_lit(samples, inside)
+    samples = samples.copy()
+    samples[~inside] = np.median(samples[inside], axis=0)
+    return samples
 
 
 def _clearest(samples: FloatMap, axis: Direction) -> Marks | None:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
+from service.images.components import BoolMap
 from service.images.filtering import FloatMap, box_blurred, opened, resized
 
 Direction = npt.NDArray[np.float32]
@@ -20,6 +21,7 @@ LUMINANCE = np.array((0.299, 0.587, 0.114), np.float32)
 _DARK = 24.0  # added to the paper's brightness, so that noise on black does not count as contrast
 _LEAST_CONTRAST = 0.035  # of the paper's brightness: about 8 of 255 levels on white paper
 _UNEVEN = 0.04  # median departure from a smooth light, in logarithms of brightness, that paper stays below
+_ALL_PAPER = 0.99  # of a cell of the grid that the light is fitted on: what is less lies partly beyond the paper
 _BINS = 128  # of the histogram that inks are told apart in
 _GRID = 72  # longest side in pixels of the grid on which the paper is estimated
 
@@ -84,8 +86,10 @@ def ink_map(samples: FloatMap, direction: Direction, stroke_width: float) -> Ink
     return InkMap(np.maximum(amount, 0), noise)
 
 
-def evenly_lit(samples: FloatMap) -> FloatMap:
+def evenly_lit(samples: FloatMap, paper: BoolMap | None = None) -> FloatMap:
     """`samples` (float32 height×width×3, 0…255) with a light that falls off across the picture evened out.
+
+    The light is that of the `paper` (height×width), where it is known, and of the whole picture where it is not.
 
     A quadratic surface is fitted to the logarithm of the brightness, since light multiplies, by least squares that are
     reweighted to leave the ink out (Cauchy weights). Where most of the picture does not lie on such a surface, it is
@@ -96,15 +100,21 @@ def evenly_lit(samples: FloatMap) -> FloatMap:
     grid = resized(samples, rows, columns, Image.Resampling.BOX) @ LUMINANCE
     brightness = np.log(np.maximum(grid, 0) + _DARK).ravel()
     terms = _quadratic_terms(rows, columns)
-    weights = np.ones(len(brightness))
+    counted = np.ones(len(brightness), np.bool_)
+    if paper is not None:
+        counted = resized(paper.astype(np.float32), rows, columns, Image.Resampling.BOX).ravel() > _ALL_PAPER
+        if counted.sum() < 2 * terms.shape[1]:
+            return samples
+    weights = counted.astype(np.float64)
     for _ in range(8):
         solution = np.linalg.lstsq(terms * weights[:, None], brightness * weights, rcond=None)[0]
         residuals = np.abs(brightness - terms @ solution)
-        weights = 1 / np.sqrt(1 + (residuals / (2 * np.median(residuals) + 0.02)) ** 2)
-    if np.median(residuals) > _UNEVEN:
+        usual = float(np.median(residuals[counted]))
+        weights = counted / np.sqrt(1 + (residuals / (2 * usual + 0.02)) ** 2)
+    if usual > _UNEVEN:
         return samples
     fitted = (terms @ solution).reshape(rows, columns).astype(np.float32)
-    gain = np.exp(np.clip(np.median(fitted) - fitted, -0.9, 0.9))
+    gain = np.exp(np.clip(np.median(fitted.ravel()[counted]) - fitted, -0.9, 0.9))
     return samples * resized(gain, height, width, Image.Resampling.BILINEAR)[:, :, None]
 
 

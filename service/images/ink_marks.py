@@ -10,6 +10,7 @@ from service.images.components import BoolMap, Components, connected_components,
 from service.images.digit_rendering import stroke_widest
 from service.images.filtering import FloatMap, box_blurred, box_of, greatest
 from service.images.ink import LUMINANCE, Direction, InkMap, energy_threshold, ink_map
+from service.images.outlines import fading_share
 from service.images.ruled_lines import Ruled, ruled_lines
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -24,6 +25,8 @@ _BOX, _CIRCLE = 0.84, 0.72
 _ROUND = 0.8  # of a circle's longer side: how long the other is at least
 _FRAMED = 0.35  # of a frame's longer side: what is in it and shorter is a speck, or part of it
 _BLOB = 0.3  # of its longer side: how wide the strokes of a digit get
+_FADING = 0.15  # of a mark's outline: what fades away at least of one that is out of focus, and no more than that
+_GLOW = 0.8  # of what is not in doubt yet: how much of it is where a mark has no edge at all
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +85,13 @@ def find_marks(
     levels = [samples @ direction]
     if float(direction @ LUMINANCE) < 0:
         levels.append(ink.amount)  # dark ink is told from shadow by its contrast with the paper of its place
-    stray = sum(_stray(level, marks) for level in levels) / len(levels)
-    return Marks(marks, faint, direction, widest, ruled, stray + _oddity(marks, widest))
+    doubt = sum(_stray(level, marks) for level in levels) / len(levels) + _oddity(marks, widest)
+    if focus is None and doubt < 1:  # where it is looked at closely, what the ink is has been chosen
+        # Around a digit in a glow the paper is brighter than farther off, and would pass for a light mark with a hole
+        # in it, which is the digit.
+        fading = fading_share(ink.amount, marks, float(np.median(ink.amount[marks])), widest / 2)
+        doubt += _GLOW * max(0.0, fading - _FADING) / (1 - _FADING) * (1 - doubt)
+    return Marks(marks, faint, direction, widest, ruled, doubt)
 
 
 def _denoised(ink: InkMap) -> InkMap:

@@ -2,12 +2,16 @@
 
 import numpy as np
 
-from service.images.components import BoolMap, distance_inside, filled
-from service.images.filtering import trimmed
+from service.images.components import BoolMap, connected_components, distance_inside, filled
+from service.images.filtering import FloatMap, trimmed
+from service.images.ink import energy_threshold, ink_axis
+from service.images.outlines import fading_share
 
 _RECTANGULAR = 0.86  # share of its smallest enclosing rectangle that a sheet fills; a round 0 fills π/4 = 0.785
 _MOST_INK = 0.4  # share of a sheet that is covered with ink; a ring's hole is larger
 _LEAST_INK = 0.003
+_FADING = 0.3  # of its outline: what is no edge is a shadow across it; a glow has no edge anywhere
+_LEAST_SHEET, _MOST_SHEET = 0.05, 0.9  # of the picture: what is smaller passes for ink; around more lies no table
 
 
 def sheet_inside(mask: BoolMap) -> BoolMap | None:
@@ -24,6 +28,31 @@ def sheet_inside(mask: BoolMap) -> BoolMap | None:
     strip = max(2, round(0.03 * max(trimmed(whole).shape)))
     inside: BoolMap = distance_inside(whole, strip + 1) > strip
     return inside
+
+
+def largest_sheet(samples: FloatMap) -> BoolMap | None:
+    """The inside of a sheet in `samples` (float32 height×width×3, 0…255), however large it is; None: there is none.
+
+    Sheet and table are taken to be what differs most.
+    """
+    axis = ink_axis(samples)
+    if axis is None:
+        return None
+    levels = samples @ axis
+    levels -= levels.min()
+    higher = levels > energy_threshold(levels)
+    contrast = float(np.median(levels[higher]) - np.median(levels[~higher])) if higher.any() else 0.0
+    for side in (higher, ~higher):
+        parts = connected_components(side)
+        if len(parts.areas) == 0 or parts.areas.max() < _LEAST_SHEET * side.size:
+            continue
+        sheet = parts.select(np.arange(len(parts.areas)) == np.argmax(parts.areas))
+        if filled(sheet).mean() > _MOST_SHEET or fading_share(levels, sheet, contrast) > _FADING:
+            continue
+        inside = sheet_inside(sheet)
+        if inside is not None:
+            return inside
+    return None
 
 
 def _rectangularity(whole: BoolMap) -> float:

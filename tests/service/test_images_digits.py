@@ -104,6 +104,47 @@ def test_any_ink_on_any_paper(paper: str, digit: str) -> None:
 
 
 @pytest.mark.parametrize("digit", sorted(DIGITS))
+@pytest.mark.parametrize("pen", [0.07, 0.09])
+def test_in_the_glow_of_a_lamp(pen: float, digit: str) -> None:
+    """What is brighter around it than farther off is paper, not a light mark with the digit for a hole."""
+    rows, columns = np.mgrid[-1 : 1 : 360 * 1j, -1 : 1 : 420 * 1j]
+    light = 0.35 + 0.65 * np.exp(-2 * (rows**2 + columns**2))
+    paper = Image.fromarray((light[..., None] * WHITE).astype(np.uint8))
+    mask = strokes_mask(digit, 120, pen)
+    picture, box = written(mask, (100, 100, 100), paper, (150, 120))
+    prepared = look(picture)
+    assert overlap(prepared.region, box) > 0.8
+    assert likeness(grey(prepared), ideal(mask)) > 0.7
+
+
+@pytest.mark.parametrize("digit", ["0", "4", "5"])
+def test_faint_in_a_picture_with_dark_corners(digit: str) -> None:
+    """There is paper enough around it: a margin around the picture would have its corners for ink."""
+    rows, columns = np.mgrid[-1 : 1 : 500 * 1j, -1 : 1 : 700 * 1j]
+    light = 1 - 0.4 * (rows**2 + columns**2)
+    noise = np.random.default_rng(0).normal(0, 4, (500, 700, 1))
+    paper = Image.fromarray((light[..., None] * WHITE + noise).clip(0, 255).astype(np.uint8))
+    mask = strokes_mask(digit, 140, 0.04)
+    picture, box = written(mask, (200, 200, 200), paper, (400, 120))
+    assert overlap(look(picture).region, box) > 0.8
+
+
+@pytest.mark.parametrize("digit", sorted(DIGITS))
+@pytest.mark.parametrize(("share", "size"), [(0.4, 60), (0.55, 60), (0.55, 90)])
+def test_small_on_a_large_sheet(share: float, size: int, digit: str) -> None:
+    """The table around it has the level of the ink, and the sheet is wider than any stroke."""
+    table = Image.fromarray(np.random.default_rng(4).normal(70, 6, (560, 700, 3)).clip(0, 255).astype(np.uint8))
+    low, high = (1 - share) / 2, (1 + share) / 2
+    corners = [(low, low + 0.02), (high, low + 0.05), (high - 0.02, high), (low - 0.02, high - 0.03)]
+    ImageDraw.Draw(table).polygon([(x * 700, y * 560) for x, y in corners], fill=WHITE)
+    mask = strokes_mask(digit, size, 0.09)
+    picture, box = written(mask, BLACK, table, (390, 300))
+    prepared = look(picture)
+    assert overlap(prepared.region, box) > 0.75
+    assert likeness(grey(prepared), ideal(mask)) > 0.7
+
+
+@pytest.mark.parametrize("digit", sorted(DIGITS))
 @pytest.mark.parametrize("size", [24, 40, 64, 150, 600, 1500])
 def test_any_size(digit: str, size: int) -> None:
     mask = strokes_mask(digit, size, 0.1)
