@@ -2,7 +2,7 @@
 
 Coarsely at first, to learn where the digit is, what colour its ink has and how wide its strokes are, coming closer
 while it is small; then finely around it, from the picture's own pixels. Where that leaves doubt, once more with paper
-around the picture.
+around the picture, unless there is enough.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _BEYOND_DOUBT = 0.01  # doubt below which nothing else is tried at all: the wron
 _CLEAN, _HOPELESS = 0.05, 0.9  # doubt below which no narrower strokes are tried, and above which there is no digit
 _HEAD_START = 0.06  # of doubt: narrow strokes are believed only where they are that much clearer than wide ones
 _UNLIKELY = 0.2  # doubt below which what has paper around it is not looked at with more of it
-_LESS_DOUBT = 0.02  # by how much doubt has to fall for a picture to be believed with a margin put around it
+_LESS_DOUBT = 0.02  # by how much doubt has to fall for what else is tried, a margin or a sheet, to be believed
 _MARGIN = 0.35  # of the digit's longer side, seen around it in the fine look
 _LARGE, _ALL = 0.03, 0.97  # of the ink of a digit and a bar: what either has; of a side: what a bar takes
 _APART = 0.12  # of the digit's longer side: how far a bar is from it at least; its own strokes are not so far apart
@@ -183,10 +183,8 @@ def _best_ink(samples: FloatMap) -> Marks | None:
 
 def _inside_alone(samples: FloatMap, inside: BoolMap) -> FloatMap:
     """The inside of a sheet, evenly lit, on a ground of its paper's colour."""
-    samples = evenly_lit(samples, inside)
-    samples = samples.copy()
-    samples[~inside] = np.median(samples[inside], axis=0)
-    return samples
+    lit = evenly_lit(samples, inside)
+    return np.where(inside[:, :, None], lit, np.median(lit[inside], axis=0))
 
 
 def _clearest(samples: FloatMap, axis: Direction) -> Marks | None:

@@ -92,8 +92,8 @@ def evenly_lit(samples: FloatMap, paper: BoolMap | None = None) -> FloatMap:
     The light is that of the `paper` (height×width), where it is known, and of the whole picture where it is not.
 
     A quadratic surface is fitted to the logarithm of the brightness, since light multiplies, by least squares that are
-    reweighted to leave the ink out (Cauchy weights). Where most of the picture does not lie on such a surface, it is
-    left as it is.
+    reweighted to leave the ink out (Cauchy weights). Where most of it does not lie on such a surface, or too little is
+    paper, the picture is left as it is.
     """
     height, width = samples.shape[:2]
     rows, columns = min(height, 32), min(width, 32)
@@ -103,7 +103,7 @@ def evenly_lit(samples: FloatMap, paper: BoolMap | None = None) -> FloatMap:
     counted = np.ones(len(brightness), np.bool_)
     if paper is not None:
         counted = resized(paper.astype(np.float32), rows, columns, Image.Resampling.BOX).ravel() > _ALL_PAPER
-        if counted.sum() < 2 * terms.shape[1]:
+        if counted.sum() < 2 * terms.shape[1]:  # too few cells for so many terms
             return samples
     weights = counted.astype(np.float64)
     for _ in range(8):

@@ -10,15 +10,15 @@ from service.images.outlines import fading_share
 _RECTANGULAR = 0.86  # share of its smallest enclosing rectangle that a sheet fills; a round 0 fills π/4 = 0.785
 _MOST_INK = 0.4  # share of a sheet that is covered with ink; a ring's hole is larger
 _LEAST_INK = 0.003
-_FADING = 0.3  # of its outline: what is no edge is a shadow across it; a glow has no edge anywhere
-_LEAST_SHEET, _MOST_SHEET = 0.05, 0.9  # of the picture: what is smaller passes for ink; around more lies no table
+_MOST_FADING = 0.3  # of its outline: how much may fade away, where a shadow lies across it; a glow has no edge anywhere
+_LEAST_SHEET, _MOST_SHEET = 0.05, 0.9  # of the view: what is smaller passes for ink; around what is larger is no table
 
 
 def sheet_inside(mask: BoolMap) -> BoolMap | None:
     """The inside of the sheet when `mask` is one, with what is written on it; None when it is no sheet.
 
     A sheet fills a rectangle, turned or not, when its holes are closed, and it has a hole where it is written on. The
-    mask given back leaves out a strip along the sheet's edge.
+    mask given back leaves out a strip along the sheet's edge; of one that is so narrow that nothing is left, None.
     """
     whole = filled(mask)
     area = int(whole.sum())
@@ -27,7 +27,7 @@ def sheet_inside(mask: BoolMap) -> BoolMap | None:
         return None
     strip = max(2, round(0.03 * max(trimmed(whole).shape)))
     inside: BoolMap = distance_inside(whole, strip + 1) > strip
-    return inside
+    return inside if inside.any() else None
 
 
 def largest_sheet(samples: FloatMap) -> BoolMap | None:
@@ -41,13 +41,15 @@ def largest_sheet(samples: FloatMap) -> BoolMap | None:
     levels = samples @ axis
     levels -= levels.min()
     higher = levels > energy_threshold(levels)
-    contrast = float(np.median(levels[higher]) - np.median(levels[~higher])) if higher.any() else 0.0
+    if not higher.any():
+        return None
+    contrast = float(np.median(levels[higher]) - np.median(levels[~higher]))
     for side in (higher, ~higher):
         parts = connected_components(side)
-        if len(parts.areas) == 0 or parts.areas.max() < _LEAST_SHEET * side.size:
+        if parts.areas.max() < _LEAST_SHEET * side.size:
             continue
         sheet = parts.select(np.arange(len(parts.areas)) == np.argmax(parts.areas))
-        if filled(sheet).mean() > _MOST_SHEET or fading_share(levels, sheet, contrast) > _FADING:
+        if filled(sheet).mean() > _MOST_SHEET or fading_share(levels, sheet, contrast) > _MOST_FADING:
             continue
         inside = sheet_inside(sheet)
         if inside is not None:

@@ -144,6 +144,19 @@ def test_small_on_a_large_sheet(share: float, size: int, digit: str) -> None:
     assert likeness(grey(prepared), ideal(mask)) > 0.7
 
 
+@pytest.mark.parametrize(("size", "inset"), [((320, 20), 3), ((600, 30), 3), ((640, 40), 5)])
+def test_a_sheet_too_narrow_for_an_inside(size: tuple[int, int], inset: int) -> None:
+    """A strip along its edge is left out of a sheet; here that is all of it."""
+    width, height = size
+    noise = np.random.default_rng(4).normal(70, 6, (height, width, 3))
+    picture = Image.fromarray(noise.clip(0, 255).astype(np.uint8))
+    pen = ImageDraw.Draw(picture)
+    pen.rectangle([3 * inset, inset, width - 3 * inset, height - inset], fill=WHITE)
+    for at in (0.4, 0.5):
+        pen.line([(at * width, height * 0.3), (at * width, height * 0.7)], fill=BLACK, width=3)
+    assert look(picture).pixels.any()
+
+
 @pytest.mark.parametrize("digit", sorted(DIGITS))
 @pytest.mark.parametrize("size", [24, 40, 64, 150, 600, 1500])
 def test_any_size(digit: str, size: int) -> None:
