@@ -25,7 +25,7 @@ _BOX, _CIRCLE = 0.84, 0.72
 _ROUND = 0.8  # of a circle's longer side: how long the other is at least
 _FRAMED = 0.35  # of a frame's longer side: what is in it and shorter is a speck, or part of it
 _BLOB = 0.3  # of its longer side: how wide the strokes of a digit get
-_SOFT = 0.15  # of a mark's outline: how much may fade away without doubt, as it does where a digit is out of focus
+_FADED = 0.15  # of a mark's outline: how much may fade away without doubt, as it does where a digit is out of focus
 _GLOW = 0.8  # of what is not in doubt yet: how much comes into doubt where a mark has no edge at all
 
 
@@ -90,7 +90,7 @@ def find_marks(
         # Around a digit in a glow the paper is brighter than farther off, and would pass for a light mark with a hole
         # in it, which is the digit.
         fading = fading_share(ink.amount, marks, float(np.median(ink.amount[marks])), widest / 2)
-        doubt += _GLOW * max(0.0, fading - _SOFT) / (1 - _SOFT) * (1 - doubt)
+        doubt += _GLOW * max(0.0, fading - _FADED) / (1 - _FADED) * (1 - doubt)
     return Marks(marks, faint, direction, widest, ruled, doubt)
 
 
