@@ -156,7 +156,7 @@ def _search(samples: FloatMap) -> Marks | None:
     digit is what is written on it; and so it may be where there is doubt, and a sheet too large to pass for ink.
     """
     best = _best_ink(samples)
-    if best is None or best.doubt < _CLEAN:
+    if best is None or best.doubt < _CLEAN or any(best.ruled):  # between lines there are rectangles enough
         return best
     sheet = largest_sheet(samples)
     written = None if sheet is None else _best_ink(_inside_alone(samples, sheet))
