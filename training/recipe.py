@@ -17,10 +17,15 @@ Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Stage:
-    """From the fraction `start` (0…1) of all epochs on, batches are augmented by `augmentation`."""
+    """From the fraction `start` (0…1) of all epochs on, batches are augmented by `augmentation`.
+
+    `class_weight_exponent` is that of a segmenter's class weights (`training.losses.tempered_class_weights`); with 0
+    all classes count alike.
+    """
 
     start: float
     augmentation: Augmentation
+    class_weight_exponent: float = 0.0
 
 
 def cosine(progress: float, warmup: float = 0.05) -> float:
@@ -49,7 +54,7 @@ class Recipe:
         batch_size: pictures a step.
         learning_rate: the highest.
         weight_decay: of all weights but biases and normalisation.
-        stages: augmentation over time; the first starts at 0.
+        stages: augmentation and class weights over time; the first starts at 0.
         validate_every: epochs between validations; the last epoch is always validated.
         averaging: decay, a step, of the exponential moving average of the weights that is validated and kept, less in
             the first steps (`training.train.moving_average`); 0 keeps the last weights themselves.
@@ -72,9 +77,9 @@ class Recipe:
     bfloat16: bool = True
     channels_last_in_float32: bool = True
 
-    def augmentation(self, epoch: int, epochs: int) -> Augmentation:
-        """The augmentation of `epoch` (from 0) out of `epochs`."""
-        return next(s.augmentation for s in reversed(self.stages) if epoch >= s.start * epochs)
+    def stage(self, epoch: int, epochs: int) -> Stage:
+        """The stage that `epoch` (from 0) out of `epochs` belongs to."""
+        return next(stage for stage in reversed(self.stages) if epoch >= stage.start * epochs)
 
 
 def digest(*values: object) -> str:

@@ -100,8 +100,7 @@ def train(
         averaged.n_averaged.fill_((state.epoch - since) * _steps(recipe, training))
     if compiled:
         model.compile()
-    weights = task.class_weights(training)
-    weights = None if weights is None else weights.to(device.torch)
+    weights = {s.class_weight_exponent: task.class_weights(training, s.class_weight_exponent) for s in recipe.stages}
     training, validation = training.to(device.torch), validation.to(device.torch) if validation else None
 
     for epoch in range(state.epoch, epochs):
@@ -110,6 +109,8 @@ def train(
         torch.manual_seed(seed * 1_000_003 + epoch)  # dropout
         if epoch == mean_from:
             averaged.n_averaged.zero_()  # the mean begins anew, with what the first step makes of the weights
+        stage = recipe.stage(epoch, epochs)
+        stage_weights = weights[stage.class_weight_exponent]
         loss = train_one_epoch(
             task,
             model,
@@ -117,9 +118,9 @@ def train(
             device,
             optimizer=optimizer,
             averaged=averaged,
-            augmentation=recipe.augmentation(epoch, epochs),
+            augmentation=stage.augmentation,
             generator=generator,
-            weights=weights,
+            weights=None if stage_weights is None else stage_weights.to(device.torch),
             epoch=epoch,
             epochs=epochs,
         )

@@ -34,7 +34,7 @@ def test_every_row_trains(row: Row) -> None:
     pictures = torch.rand(2, 1 if task.color == "L" else 3, side, side)
     targets = torch.tensor([3, 4]) if task.kind == "classification" else torch.randint(0, 11, (2, side, side))
     for epoch in range(10):  # in every stage
-        augmented, labels = task.recipe.augmentation(epoch, 10)(pictures, targets, generator)
+        augmented, labels = task.recipe.stage(epoch, 10).augmentation(pictures, targets, generator)
     if task.kind == "classification":
         pictures, targets = augmented, labels
     else:
@@ -68,7 +68,7 @@ def test_the_first_row_is_the_chapters_training() -> None:
     assert (model.config.dropout, model.config.output_dropout) == (0.5, 0.5)
     assert CHAPTER.recipe.schedule(0.01) == CHAPTER.recipe.schedule(0.99) == 1
     picture = torch.rand(1, 1, 28, 28)
-    assert CHAPTER.recipe.augmentation(0, 1)(picture, torch.tensor([1]), torch.Generator())[0] is picture
+    assert CHAPTER.recipe.stage(0, 1).augmentation(picture, torch.tensor([1]), torch.Generator())[0] is picture
 
 
 def test_trials_are_run_once_and_tabled(mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

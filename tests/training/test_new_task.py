@@ -72,7 +72,6 @@ def _task(network: type[Pixelwise] = Pixelwise) -> Task:
         build=lambda: network(config),
         load=_roads,
         hold_out=None,
-        class_weight_exponent=0.0,
         recipe=Recipe(
             epochs=2,
             batch_size=2,

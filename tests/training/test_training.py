@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tests.conftest import ROOT
 from training.checkpoint import Checkpoint, plain_config
@@ -26,6 +26,7 @@ from training.device import Device, choose_device
 from training.errors import CheckpointError, DataError, DivergenceError, ExportError, TrainingError
 from training.evaluate import evaluate, open_model, table
 from training.export import IR_VERSION, OPSET, PARITY_BATCH_SIZES, Precision, answers, check_parity, export, served
+from training.losses import tempered_class_weights
 from training.models.deep_cnn import DeepCNN, DeepCNNConfig
 from training.models.segnet import SegNet, SegNetConfig
 from training.recipe import Augmentation, Recipe, Stage, constant_after_warmup, cosine, digest
@@ -222,12 +223,13 @@ def test_how_a_task_is_trained_is_told_from_other_ways_in_any_process() -> None:
         return Stage(0.0, partial(_turned, degrees=degrees))
 
     digests = {DIGITS.digest(), STREETS.digest(), replace(STREETS, jaccard=0.1).digest()}
-    digests |= {replace(STREETS, class_weight_exponent=0.1).digest(), replace(STREETS, ignored_label=12).digest()}
+    digests |= {replace(STREETS, ignored_label=12).digest()}
     for other in (
         {"batch_size": 1},
         {"schedule": constant_after_warmup},
         {"stages": DIGITS.recipe.stages * 2},
         {"stages": (Stage(0.0, DigitAugmentation(shear=0.2)),)},
+        {"stages": (Stage(0.0, DigitAugmentation(shear=0.2), class_weight_exponent=0.1),)},
         {"stages": (Stage(0.0, lambda images, targets, _: (images, targets)),)},
         {"stages": (Stage(0.0, lambda images, targets, _: (images * 0, targets)),)},
         {"stages": (turned(1),)},
@@ -475,7 +477,30 @@ def test_batch_norm_is_measured_over_pictures_as_they_are() -> None:
 def test_stages_follow_one_another() -> None:
     first, second = StreetAugmentation(crop=(8, 8)), StreetAugmentation(crop=(16, 16))
     recipe = replace(STREETS.recipe, stages=(Stage(0, first), Stage(0.5, second)))
-    assert [recipe.augmentation(epoch, 4) for epoch in range(4)] == [first, first, second, second]
+    assert [recipe.stage(epoch, 4).augmentation for epoch in range(4)] == [first, first, second, second]
+
+
+def test_each_stage_weighs_classes_in_its_own_way(
+    camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor | None] = []
+
+    def loss(self: Task, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        seen.append(weights)
+        return original(self, logits, targets, weights)
+
+    original = Task.loss
+    monkeypatch.setattr(Task, "loss", loss)
+    augmentation = StreetAugmentation(crop=(64, 64))
+    stages = (Stage(0, augmentation), Stage(0.5, augmentation, class_weight_exponent=0.5))
+    task = replace(TINY_STREETS, recipe=replace(TINY_STREETS.recipe, stages=stages, bfloat16=False))
+    frames = task.load(camvid, "train")
+    train(task, frames, None, tmp_path, choose_device("cpu"), epochs=2)
+    steps = len(seen) // 2
+    assert steps > 0
+    assert all(weights is None for weights in seen[:steps])
+    expected = tempered_class_weights(frames, len(task.classes), 0.5)
+    assert all(weights is not None and torch.equal(weights, expected) for weights in seen[steps:])
 
 
 def _networks() -> list[tuple[Task, nn.Module]]:

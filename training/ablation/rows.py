@@ -106,10 +106,15 @@ def _augmented(task: Task, **changes: Any) -> Task:
     return _recipe(task, stages=stages)
 
 
+def _weighted(exponent: float) -> Task:
+    return _recipe(STREETS, stages=tuple(replace(s, class_weight_exponent=exponent) for s in STREETS.recipe.stages))
+
+
 def streets_rows() -> list[Row]:
     """The published networks trained by our recipe, ours, and ours without each of its parts."""
     ours = SegNetConfig()
     stages = STREETS.recipe.stages
+    pasted = _augmented(STREETS, paste_probability=0.5).recipe.stages[:-1]
     still = dict.fromkeys(("illumination", "haze", "dusk", "night", "rain", "shadow", "noise", "blur_probability"), 0.0)
     return [
         Row("SegNet-Basic", _streets(SEGNET_BASIC)),
@@ -126,13 +131,14 @@ def streets_rows() -> list[Row]:
         Row("no encoder addition", _streets(replace(ours, addition=False))),
         Row("no residual blocks in the decoder", _streets(replace(ours, decoder_blocks=(0, 0)))),
         Row("no global context", _streets(replace(ours, context=False))),
-        Row("no class weights", replace(STREETS, class_weight_exponent=0.0)),
-        Row("class weights twice as steep", replace(STREETS, class_weight_exponent=0.5)),
+        Row("no class weights", _weighted(0.0)),
+        Row("class weights as mild from the start as in the last stage", _weighted(stages[-1].class_weight_exponent)),
+        Row("class weights as steep to the end as before", _weighted(stages[0].class_weight_exponent)),
         Row("no Jaccard loss", replace(STREETS, jaccard=0.0)),
         Row("no averaged weights", _recipe(STREETS, averaging=0.0)),
-        Row("no pasted objects", _augmented(STREETS, paste_probability=0.0)),
+        Row("rare things pasted in but for the last stage", _recipe(STREETS, stages=(*pasted, stages[-1]))),
         Row("no weather", _augmented(STREETS, **still)),
-        Row("no last stage (whole frames, nothing pasted; night, rain, shadows)", _recipe(STREETS, stages=stages[:-1])),
+        Row("no last stage (whole frames; night, rain, shadows)", _recipe(STREETS, stages=stages[:-1])),
         Row("full-size scenes from the start", _recipe(STREETS, stages=(replace(stages[1], start=0.0), *stages[2:]))),
     ]
 

@@ -44,7 +44,7 @@ class StreetAugmentation:
     scales: tuple[float, float] = (0.6, 1.6)
     stretch: float = 1.15
     pasted_classes: tuple[int, ...] = (2, 6, 7, 8, 9, 10)
-    paste_probability: float = 0.5
+    paste_probability: float = 0.0
     brightness: float = 0.3
     contrast: float = 0.35
     saturation: float = 0.5
