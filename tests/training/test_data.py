@@ -484,8 +484,15 @@ def test_mnist_is_fetched_to_where_the_rest_of_it_is(mnist: Path, monkeypatch: p
 
 def test_pasted_classes_must_be_classes() -> None:
     with pytest.raises(ValueError, match=r"\(2, 6, 7, 8, 9, 10\) are to be below ignored_label 5"):
-        StreetAugmentation(crop=(8, 8), ignored_label=5)
-    StreetAugmentation(crop=(8, 8), ignored_label=5, pasted_classes=())
+        StreetAugmentation(crop=(8, 8), ignored_label=5, paste_probability=0.5)
+    StreetAugmentation(crop=(8, 8), ignored_label=5, paste_probability=0.5, pasted_classes=())
+
+
+def test_pasted_classes_say_nothing_where_nothing_is_pasted() -> None:
+    augment = StreetAugmentation(crop=(8, 8), scales=(1, 1), stretch=1, ignored_label=5)
+    labels = torch.randint(0, 5, (2, 8, 8), generator=torch.Generator().manual_seed(0))
+    _, targets = augment(torch.rand(2, 3, 8, 8), labels, torch.Generator().manual_seed(1))
+    assert all(torch.equal(a, b) or torch.equal(a, b.flip(-1)) for a, b in zip(targets, labels, strict=True))
 
 
 def test_added_strokes_make_upstrokes_feet_and_bars_of_ones_and_sevens_alone() -> None:

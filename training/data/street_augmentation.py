@@ -23,7 +23,7 @@ class StreetAugmentation:
         stretch: the width's zoom differs from the height's by up to this factor, either way.
         pasted_classes: what is rare and small; cut out of another crop of the batch along its labels and pasted in
             place, each class with probability ½ (after ClassMix, arXiv:2007.07936).
-        paste_probability: how many crops get any of that.
+        paste_probability: how many crops get any of that; with 0, `pasted_classes` says nothing.
         brightness, contrast, saturation, gamma, tint: factors drawn within 1 ± this.
         illumination: the same of a light that varies smoothly over the picture.
         haze: largest share of a light grey that is blended in, in a fifth of the crops.
@@ -65,7 +65,7 @@ class StreetAugmentation:
     def __post_init__(self) -> None:
         """Check what would fail in the middle of a training."""
         for name, labels in {
-            "pasted_classes": self.pasted_classes,
+            "pasted_classes": self.pasted_classes if self.paste_probability else (),
             "sky": (self.sky or 0,),
             "ground": self.ground,
         }.items():
@@ -116,7 +116,7 @@ class StreetAugmentation:
         count = len(images)
         chosen = torch.zeros(count, self.ignored_label + 1, dtype=torch.bool)
         draws = torch.rand(count, len(self.pasted_classes) + 1, generator=generator)
-        for column, label in enumerate(self.pasted_classes):
+        for column, label in enumerate(self.pasted_classes if self.paste_probability else ()):
             chosen[:, label] = (draws[:, column] < 0.5) & (draws[:, -1] < self.paste_probability)
         others, other_labels = images.roll(1, 0), labels.roll(1, 0)
         rows = torch.arange(count).view(-1, 1, 1)
