@@ -58,7 +58,7 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
     learning_rate: Annotated[float | None, typer.Option(min=0, help="The highest, instead of the recipe's.")] = None,
     initial: Annotated[
         Path | None,
-        typer.Option("--init", help="A checkpoint whose weights to begin with; the augmentation is the recipe's last."),
+        typer.Option("--init", help="A checkpoint whose weights to begin with, in the recipe's last stage."),
     ] = None,
     swa: Annotated[
         bool,

@@ -46,9 +46,9 @@ class Task:
 
     `build` makes the network of `config`: a module from pictures N×C×H×W, values 0…1, to logits N×K, or N×K×H×W of a
     segmenter, which may be `LabelsPixels` too. `hold_out(data, part)` splits the training split itself into what is
-    left and one part, a sequence of CamVid for instance. `jaccard` is the share of a segmenter's Jaccard
-    loss, and `ignored_label` what pixels bear that are neither trained on nor scored, no class's number. `finish` makes
-    of the trained network the one that is exported.
+    left and one part, a sequence of CamVid for instance. `jaccard` is the share of a segmenter's Jaccard loss, and
+    `ignored_label` what pixels bear that are neither trained on nor scored, no class's number. `finish` makes of the
+    trained network the one that is exported.
     """
 
     name: str

@@ -114,9 +114,12 @@ class StreetAugmentation:
 
     def _paste(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         count = len(images)
-        chosen = torch.zeros(count, self.ignored_label + 1, dtype=torch.bool)
+        # Drawn in any case: all that is drawn later, and so every published figure, depends on it.
         draws = torch.rand(count, len(self.pasted_classes) + 1, generator=generator)
-        for column, label in enumerate(self.pasted_classes if self.paste_probability else ()):
+        if not self.paste_probability:
+            return images, labels
+        chosen = torch.zeros(count, self.ignored_label + 1, dtype=torch.bool)
+        for column, label in enumerate(self.pasted_classes):
             chosen[:, label] = (draws[:, column] < 0.5) & (draws[:, -1] < self.paste_probability)
         others, other_labels = images.roll(1, 0), labels.roll(1, 0)
         rows = torch.arange(count).view(-1, 1, 1)
