@@ -1,9 +1,9 @@
-"""One network whose weights are the mean of several trainings' that began from the same weights.
+"""One network whose weights are the mean of several trainings' that began from the same weights, and of these too.
 
 Trainings from one start that differ in their seed end in the same valley of the loss, and the middle of it answers
 better than its edges, most of all on pictures unlike the training's: a "model soup" (Wortsman et al., 2022,
-arXiv:2203.05482; on other domains Ramé et al., 2022, arXiv:2205.09739). It costs no more to serve than one of them,
-and the trainings can run side by side.
+arXiv:2203.05482; on other domains Ramé et al., 2022, arXiv:2205.09739). What they began from lies in it as well
+(arXiv:2109.01903). It costs no more to serve than one of them, and the trainings can run side by side.
 """
 
 from collections.abc import Sequence
@@ -31,14 +31,15 @@ def average_weights(checkpoints: Sequence[Checkpoint], data: Path, device: Devic
         device: where to measure.
 
     Raises:
-        CheckpointError: when they are of several tasks, or did not all begin from the same weights. Networks that
-            began from different random ones have nothing to do with each other, channel by channel. Or when they were
-            not all trained on the same pictures.
+        CheckpointError: when they are of several tasks, or did not all begin from the same weights, which may be one
+            of them. Networks that began from different random ones have nothing to do with each other, channel by
+            channel. Or when they were not all trained on the same pictures.
     """
     first = checkpoints[0]
-    starts = {(state.task, state.setting("init")) for state in checkpoints}
-    if len(starts) > 1 or first.setting("init") is None:
-        raise CheckpointError("only weights of one task that were trained from the same ones (--init) can be averaged")
+    if len({state.task for state in checkpoints}) > 1 or not _are_related(checkpoints):
+        raise CheckpointError(
+            "only weights of one task that were trained from the same ones (--init), and those too, can be averaged"
+        )
     parts = {(state.setting("hold-out"), state.setting("with-validation")) for state in checkpoints}
     if len(parts) > 1:
         raise CheckpointError("the checkpoints were not trained on the same pictures: --hold-out or --with-validation")
@@ -56,6 +57,12 @@ def average_weights(checkpoints: Sequence[Checkpoint], data: Path, device: Devic
         history=[],
         commit=", ".join(dict.fromkeys(state.commit for state in checkpoints)),
     )
+
+
+def _are_related(checkpoints: Sequence[Checkpoint]) -> bool:
+    """Whether there are weights that each of them began from or holds."""
+    starts = {state.setting("init") for state in checkpoints} - {None}
+    return any(all(start in (state.setting("init"), state.digest()) for state in checkpoints) for start in starts)
 
 
 def _mean(values: list[Tensor]) -> Tensor:

@@ -120,7 +120,7 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
 @app.command()
 def average(
     checkpoints: Annotated[
-        list[Path], typer.Argument(help="Of trainings that began from the same weights, with --init.")
+        list[Path], typer.Argument(help="Of trainings that began from the same weights, with --init; those may be one.")
     ],
     data: Data,
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")],

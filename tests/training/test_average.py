@@ -67,3 +67,19 @@ def test_weights_of_different_starts_are_refused(trained: list[Path], camvid: Pa
         scratch.save(path)
     assert "the same ones (--init)" in _average(*trained[:2], "--data", camvid, "--out", out)[1]
     assert not out.exists()
+
+
+def test_what_a_training_began_from_may_be_averaged_with_it(trained: list[Path], camvid: Path, tmp_path: Path) -> None:
+    start, child, other = map(Checkpoint.load, trained)
+    replace(start, settings={"init": "none of these", "with-validation": True}).save(trained[0])
+    replace(child, settings={"init": start.digest(), "with-validation": True}).save(trained[1])
+    code, output = _average(*trained[1::-1], "--data", camvid, "--out", tmp_path / "mean.pt", "--device", "cpu")
+    assert code == 0, output
+    mean = Checkpoint.load(tmp_path / "mean.pt")
+    name = next(iter(name for name, value in mean.model.items() if value.ndim == 4 and "encoder" in name))
+    torch.testing.assert_close(mean.model[name], (start.model[name] + child.model[name]) / 2)
+    # One that began elsewhere does not belong to them, nor a grandchild to its grandparent.
+    assert "the same ones (--init)" in _average(*trained, "--data", camvid, "--out", tmp_path / "three.pt")[1]
+    replace(other, settings={"init": child.digest(), "with-validation": True}).save(trained[2])
+    assert "the same ones (--init)" in _average(*trained, "--data", camvid, "--out", tmp_path / "three.pt")[1]
+    assert not (tmp_path / "three.pt").exists()
