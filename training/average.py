@@ -26,21 +26,24 @@ def average_weights(checkpoints: Sequence[Checkpoint], data: Path, device: Devic
     It has to be: the statistics of a mean of networks are not the mean of theirs. The result holds weights only.
 
     Args:
-        checkpoints: of one task.
+        checkpoints: two at least.
         data: the folder of its data set.
         device: where to measure.
 
     Raises:
-        CheckpointError: when they are of several tasks, or did not all begin from the same weights, which may be one
-            of them. Networks that began from different random ones have nothing to do with each other, channel by
-            channel. Or when they were not all trained on the same pictures.
+        CheckpointError: when there is one alone, or they did not all begin from the same weights, which may be one of
+            them. Networks that began from different random ones have nothing to do with each other, channel by
+            channel. Or when those that began there are of several tasks, or were not trained on the same pictures.
     """
-    first = checkpoints[0]
-    if len({state.task for state in checkpoints}) > 1 or not _are_related(checkpoints):
+    if len({state.digest() for state in checkpoints}) < 2:
         raise CheckpointError(
-            "only weights of one task that were trained from the same ones (--init), and those too, can be averaged"
+            "give two checkpoints at least, with different weights; what a training began from (--init) may be one"
         )
-    parts = {(state.setting("hold-out"), state.setting("with-validation")) for state in checkpoints}
+    trained = _of_one_beginning(checkpoints)
+    first = trained[0]
+    if len({state.task for state in trained}) > 1:
+        raise CheckpointError("only trainings of one task can be averaged")
+    parts = {(state.setting("hold-out"), state.setting("with-validation")) for state in trained}
     if len(parts) > 1:
         raise CheckpointError("the checkpoints were not trained on the same pictures: --hold-out or --with-validation")
     task, model = first.restore()
@@ -59,10 +62,13 @@ def average_weights(checkpoints: Sequence[Checkpoint], data: Path, device: Devic
     )
 
 
-def _are_related(checkpoints: Sequence[Checkpoint]) -> bool:
-    """Whether there are weights that each of them began from or holds."""
-    starts = {state.setting("init") for state in checkpoints} - {None}
-    return any(all(start in (state.setting("init"), state.digest()) for state in checkpoints) for start in starts)
+def _of_one_beginning(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """Those that began from the weights that all others began from or hold."""
+    for start in {state.setting("init") for state in checkpoints} - {None}:
+        trained = [state for state in checkpoints if state.setting("init") == start]
+        if all(state.digest() == start for state in checkpoints if state.setting("init") != start):
+            return trained
+    raise CheckpointError("only what was trained from the same weights (--init), and those too, can be averaged")
 
 
 def _mean(values: list[Tensor]) -> Tensor:

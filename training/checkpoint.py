@@ -1,6 +1,8 @@
 """Checkpoints that describe themselves and are never half-written."""
 
 import hashlib
+import io
+import zipfile
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -43,9 +45,11 @@ class Checkpoint:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".part")
         try:
-            # Into a file of ours: where the disk is full, one that torch opens fails with "unexpected pos 704 vs 598".
-            with partial.open("wb") as out:
-                torch.save({"format": _FORMAT, **vars(self)}, out)
+            # By way of memory: on a full disk, torch's own writer fails once more while it ends the file, and says
+            # "unexpected pos 704 vs 598".
+            content = io.BytesIO()
+            torch.save({"format": _FORMAT, **vars(self)}, content)
+            partial.write_bytes(content.getbuffer())
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
@@ -60,12 +64,15 @@ class Checkpoint:
         if not path.is_file():
             raise CheckpointError(f"there is no checkpoint {path}")
         try:
+            damaged = zipfile.ZipFile(path).testzip()  # which torch does not do
             content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged file makes torch raise almost anything, an IndexError for one
             # torch's own text is not shown: it advises to load with weights_only=False, which would run any code.
             raise CheckpointError(f"{path} cannot be read: it is no checkpoint, or a damaged one") from error
         names = {each.name for each in fields(cls)}
         required = {each.name for each in fields(cls) if each.default is MISSING and each.default_factory is MISSING}
+        if damaged:
+            raise CheckpointError(f"{path} is damaged: what it says the content's checksum is, that is not ({damaged})")
         of_this_version = isinstance(content, dict) and content.pop("format", None) == _FORMAT
         if not (of_this_version and required <= set(content) <= names):
             raise CheckpointError(f"{path} is not a checkpoint of this version of `python -m training`")
@@ -124,9 +131,10 @@ class Checkpoint:
                 begun.setdefault(name, wanted.get(name))
         for name, value in wanted.items():
             if begun.get(name) != value:
+                before, now = _in_words(name, begun.get(name)), _in_words(name, value).removeprefix(f"{name} ")
                 raise CheckpointError(
-                    f"{path} was begun with {name} {begun.get(name)}, now {value} is asked for; give the same or train "
-                    "into another folder with --run"
+                    f"{path} was begun with {before}, now {now} is asked for; give the same or train into another "
+                    "folder with --run"
                 )
         if self.optimizer is None or self.averaged_from is None:
             raise CheckpointError(f"{path} holds weights only and cannot be resumed")
@@ -140,13 +148,22 @@ class Checkpoint:
         task = TASKS.get(self.task)
         if task is None:
             raise CheckpointError(f"the checkpoint is of the task {self.task!r}; there are {', '.join(TASKS)}")
-        if self.config != plain_config(task):
+        today = plain_config(task)
+        if self.config != today:
+            names = [name for name in {**self.config, **today} if self.config.get(name) != today.get(name)]
+            differing = ", ".join(f"{name} {self.config.get(name)} for {today.get(name)}" for name in names)
             raise CheckpointError(
-                f"the checkpoint was trained with {self.config}, but {self.task} is configured as {plain_config(task)}"
+                f"the checkpoint's network is not the one that {self.task} is configured as now: it has {differing}"
             )
         model = task.build()
         model.load_state_dict(self.model)
         return task, model.eval()
+
+
+def _in_words(name: str, value: Any) -> str:
+    if name == "init":  # a digest of weights, which nobody knows them by
+        return "no --init" if value is None else f"--init of the weights {value}"
+    return f"{name} {value}"
 
 
 def plain_config(task: Task) -> dict[str, Any]:

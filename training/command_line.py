@@ -52,7 +52,9 @@ def download(
 def train(  # noqa: PLR0917 -- typer makes options of them, given by name
     name: Annotated[str, typer.Argument(help=f"What to train: {', '.join(TASKS)}.")],
     data: Data,
-    run: Annotated[Path | None, typer.Option(help="Where checkpoints and the log go.  [default: runs/NAME]")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Where checkpoints and the log go.", show_default="runs/NAME")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights, order, augmentation and dropout.")] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0, help="The highest, instead of the recipe's.")] = None,
@@ -89,8 +91,13 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
         raise TrainingError(
             f"{run} already holds a training: go on with it with --resume, or choose another folder with --run"
         )
+    if resume and not (run / "last.pt").exists():
+        raise TrainingError(
+            f"there is nothing to resume in {run}: leave --resume out, or name the right folder with --run"
+        )
+    began = None if initial is None else Checkpoint.load_initial(initial, task)
     counts = f"{len(training):,} pictures to train on, {len(validation) if validation else 0:,} to validate"
-    typer.echo(f"{name}: {counts}, on {chosen}")
+    typer.echo(f"{name}: {counts}, on {chosen.suited_to(task.recipe)}")
     try:
         best = train_model(
             task,
@@ -101,7 +108,7 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
             seed=seed,
             epochs=epochs,
             learning_rate=learning_rate,
-            initial=None if initial is None else Checkpoint.load_initial(initial, task),
+            initial=began,
             swa=swa,
             hold_out=hold_out,
             with_validation=with_validation,
@@ -109,24 +116,32 @@ def train(  # noqa: PLR0917 -- typer makes options of them, given by name
             compiled=compiled,
         )
     except KeyboardInterrupt:
-        typer.echo("stopped; `--resume` goes on from the last finished epoch", err=True)
+        finished = (run / "last.pt").exists()
+        hint = "`--resume` goes on from the last finished epoch" if finished else "no epoch was finished: begin again"
+        typer.echo(f"stopped; {hint}", err=True)
         raise typer.Exit(130) from None
     if validation is None:
         typer.echo(f"trained for {best.epoch} epochs, not validated; {run / 'best.pt'}")
     else:
-        typer.echo(f"best {task.metric} on validation: {best.best:.2%} after epoch {best.epoch}; {run / 'best.pt'}")
+        seen = began is not None and began.saw_validation_of(task) and hold_out is None
+        note = ", on pictures that the weights it began with were trained on" if seen else ""
+        figure = f"best {task.metric} on validation: {best.best:.2%} after epoch {best.epoch}{note}"
+        typer.echo(f"{figure}; {run / 'best.pt'}")
 
 
 @app.command()
 def average(
     checkpoints: Annotated[
-        list[Path], typer.Argument(help="Of trainings that began from the same weights, with --init; those may be one.")
+        list[Path],
+        typer.Argument(help="Two or more, trained from the same weights with --init; those may be one of them."),
     ],
     data: Data,
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
     device: Annotated[str, typer.Option(help="auto (CUDA when there is one), cuda or cpu.")] = "auto",
 ) -> None:
     """Make one network of several: the mean of their weights, which costs no more to serve than one of them."""
+    if out.is_dir():
+        raise TrainingError(f"{out} is a folder: name the checkpoint that is to be written, such as {out / 'mean.pt'}")
     states = [Checkpoint.load(path) for path in checkpoints]
     average_weights(states, data, choose_device(device)).save(out)
     typer.echo(f"wrote {out}")
@@ -170,7 +185,7 @@ def report(
     data: Data,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     run: Annotated[Path | None, typer.Option(help="The training's folder, for its learning curves.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where the page goes.  [default: runs/report-NAME]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the page goes.", show_default="runs/report-NAME")] = None,
 ) -> None:
     """Write a page that shows what an exported file gets right and wrong, with pictures of its worst answers."""
     session, manifest, task = open_model(model)
@@ -225,7 +240,7 @@ def ablate(  # noqa: PLR0917 -- the same
     part: Annotated[
         list[str] | None, typer.Option(help="A seed, or a sequence held out, instead of all; may be given again.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where results go.  [default: runs/ablation-NAME]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where results go.", show_default="runs/ablation-NAME")] = None,
     device: Annotated[str, typer.Option(help="auto (CUDA when there is one), cuda or cpu.")] = "auto",
 ) -> None:
     """Train what differs in one part each, several times, and print the table; goes on where it was interrupted."""

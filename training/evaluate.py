@@ -1,6 +1,7 @@
 """Scores of an exported file, computed from that file: what is published is what is served."""
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ def open_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]
     try:
         session = onnxruntime.InferenceSession(path, providers=providers)
     except Exception as error:  # onnxruntime raises classes of its own that it does not export
-        raise ExportError(f"{path} cannot be opened by onnxruntime: {str(error).splitlines()[0]}") from error
+        hint = "; a checkpoint is exported first: `python -m training export`" if zipfile.is_zipfile(path) else ""
+        raise ExportError(f"{path} cannot be opened by onnxruntime: {str(error).splitlines()[0]}{hint}") from error
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
         raise ExportError(f"{path} has no {METADATA_KEY!r} metadata; export it with `python -m training export`")

@@ -48,9 +48,11 @@ def publish(
 
     Raises:
         TrainingError: when the checkpoints do not go together, the split is too small or one that they were trained on
-            as validation, or answers differ.
+            as validation, answers differ, or nothing can be written into `out`.
     """
     task, model = _together(checkpoints, name)
+    if out.exists() and not out.is_dir():
+        raise TrainingError(f"{out} is a file: --out names the folder that gets the files")
     if split == "val" and any(checkpoint.saw_validation for checkpoint in checkpoints):
         raise TrainingError(
             "the network, or one that it began with, was trained on the validation split too, so what it scores there "
@@ -75,6 +77,8 @@ def publish(
         for precision, path in paths.items():
             unscored[precision].replace(path)
             refresh_sum(path)
+    except OSError as error:  # such as a full disk, of which onnx does not say whose it is
+        raise TrainingError(f"the files cannot be written into {out}: {error.strerror or error}") from error
     finally:
         for part in unscored.values():
             part.unlink(missing_ok=True)

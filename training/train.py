@@ -66,6 +66,7 @@ def train(
         CheckpointError: when there is nothing to resume, or it was begun with other settings.
         DataError: when pictures or labels are not those that the task speaks of.
         DivergenceError: when the loss is no longer a number.
+        TrainingError: when nothing can be written into `run`, or the learning rate is no number.
     """
     for data in (training, validation):
         if data is not None:
@@ -245,6 +246,8 @@ def _adjusted(recipe: Recipe, learning_rate: float | None, *, only_last_stage: b
     if swa:
         recipe = replace(recipe, schedule=constant_after_warmup)
     if learning_rate is not None:
+        if not math.isfinite(learning_rate):
+            raise TrainingError(f"a learning rate of {learning_rate} is none: give a number, such as 0.001")
         recipe = replace(recipe, learning_rate=learning_rate)
     return replace(recipe, stages=(replace(recipe.stages[-1], start=0.0),)) if only_last_stage else recipe
 

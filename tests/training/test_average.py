@@ -58,14 +58,13 @@ def test_weights_are_averaged_and_statistics_measured_anew(trained: list[Path], 
 
 def test_weights_of_different_starts_are_refused(trained: list[Path], camvid: Path, tmp_path: Path) -> None:
     out = tmp_path / "mean.pt"
-    assert "the same ones (--init)" in _average(*trained, "--data", camvid, "--out", out)[1]
+    assert "the same weights (--init)" in _average(*trained, "--data", camvid, "--out", out)[1]
     changed = Checkpoint.load(trained[2])
     replace(changed, settings={"init": "two", "with-validation": False}).save(trained[2])
     assert "not trained on the same pictures" in _average(*trained[1:], "--data", camvid, "--out", out)[1]
-    scratch = replace(Checkpoint.load(trained[0]), settings={"init": None})
     for path in trained[:2]:
-        scratch.save(path)
-    assert "the same ones (--init)" in _average(*trained[:2], "--data", camvid, "--out", out)[1]
+        replace(Checkpoint.load(path), settings={"init": None}).save(path)
+    assert "the same weights (--init)" in _average(*trained[:2], "--data", camvid, "--out", out)[1]
     assert not out.exists()
 
 
@@ -78,8 +77,20 @@ def test_what_a_training_began_from_may_be_averaged_with_it(trained: list[Path],
     mean = Checkpoint.load(tmp_path / "mean.pt")
     name = next(iter(name for name, value in mean.model.items() if value.ndim == 4 and "encoder" in name))
     torch.testing.assert_close(mean.model[name], (start.model[name] + child.model[name]) / 2)
+    assert mean.setting("init") == start.digest()
+    # What it was trained on does not matter of the beginning, nor does its name: a task may have another's network.
+    replace(start, task="other", settings={"with-validation": False}).save(trained[0])
+    code, output = _average(*trained[:2], "--data", camvid, "--out", tmp_path / "mean.pt", "--device", "cpu")
+    assert code == 0, output
+    assert Checkpoint.load(tmp_path / "mean.pt").setting("with-validation")
     # One that began elsewhere does not belong to them, nor a grandchild to its grandparent.
-    assert "the same ones (--init)" in _average(*trained, "--data", camvid, "--out", tmp_path / "three.pt")[1]
+    assert "the same weights (--init)" in _average(*trained, "--data", camvid, "--out", tmp_path / "three.pt")[1]
     replace(other, settings={"init": child.digest(), "with-validation": True}).save(trained[2])
-    assert "the same ones (--init)" in _average(*trained, "--data", camvid, "--out", tmp_path / "three.pt")[1]
+    assert "the same weights (--init)" in _average(*trained, "--data", camvid, "--out", tmp_path / "three.pt")[1]
     assert not (tmp_path / "three.pt").exists()
+
+
+def test_a_mean_of_one_is_refused(trained: list[Path], camvid: Path, tmp_path: Path) -> None:
+    for alone in (trained[1:2], trained[1:2] * 2):
+        assert "two checkpoints at least" in _average(*alone, "--data", camvid, "--out", tmp_path / "mean.pt")[1]
+    assert f"{tmp_path} is a folder" in _average(*trained[1:], "--data", camvid, "--out", tmp_path)[1]

@@ -11,8 +11,8 @@ import torch
 from typer.testing import CliRunner
 
 from tests.conftest import ROOT
-from tests.training.test_training import SHORT
-from training import command_line, registry
+from tests.training.test_training import SHORT, TINY_STREETS
+from training import checkpoint, command_line, registry
 from training.ablation import rows
 from training.ablation.rows import CHAPTER, Row
 from training.checkpoint import Checkpoint, plain_config
@@ -48,10 +48,19 @@ def test_train_export_evaluate_from_the_command_line(
     train_it = ("train", "digits", "--data", mnist, "--run", run, "--device", "cpu")
     code, output = _run(*train_it, "--epochs", 1)
     assert code == 0, output
-    assert "200 pictures to train on, 5,000 to validate, on CPU" in output
+    assert "200 pictures to train on, 5,000 to validate, on CPU, float32\n" in output  # wherever bfloat16 is fast
     code, output = _run(*train_it, "--epochs", 1)
     assert code == 1
     assert "already holds a training" in output
+    assert "a learning rate of inf is none" in _run(*train_it[:4], "--run", tmp_path / "x", "--learning-rate", "inf")[1]
+    code, output = _run("evaluate", run / "best.pt", "--data", mnist)
+    assert code == 1
+    assert "a checkpoint is exported first" in output
+    (tmp_path / "file").touch()
+    assert (
+        "is a file: --out names the folder"
+        in _run("export", run / "best.pt", "--data", mnist, "--out", tmp_path / "file")[1]
+    )
     code, output = _run("export", run / "best.pt", "--data", mnist, "--out", models)
     assert code == 0, output
     assert sorted(p.name for p in models.iterdir()) == ["digits.fp16.onnx", "digits.fp32.onnx"]
@@ -167,7 +176,32 @@ def test_an_interruption_says_how_to_go_on(mnist: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(command_line, "train_model", interrupted)
     code, output = _run("train", "digits", "--data", mnist, "--run", tmp_path, "--device", "cpu")
     assert code == 130
-    assert "stopped; `--resume` goes on" in output
+    assert "stopped; no epoch was finished: begin again" in output
+    code, output = _run("train", "digits", "--data", mnist, "--run", tmp_path, "--device", "cpu", "--resume")
+    assert (code, output.startswith(f"there is nothing to resume in {tmp_path}: leave --resume out")) == (1, True)
+    (tmp_path / "last.pt").touch()
+    code, output = _run("train", "digits", "--data", mnist, "--run", tmp_path, "--device", "cpu", "--resume")
+    assert code == 130
+    assert "stopped; `--resume` goes on from the last finished epoch" in output
+
+
+def test_help_names_the_folders_that_are_written_by_default() -> None:
+    for command, folder in {"train": "runs/NAME", "report": "runs/report-NAME", "ablate": "runs/ablation-NAME"}.items():
+        assert folder in _run(command, "--help")[1]
+
+
+def test_a_score_on_what_the_weights_were_trained_on_says_so(
+    camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (command_line, checkpoint):
+        monkeypatch.setattr(module, "TASKS", {"streets": TINY_STREETS})
+    trained = ("train", "streets", "--data", camvid, "--device", "cpu", "--run")
+    assert _run(*trained, tmp_path / "both", "--with-validation")[0] == 0
+    code, output = _run(*trained, tmp_path / "tuned", "--init", tmp_path / "both" / "last.pt")
+    assert code == 0, output
+    assert "after epoch 1, on pictures that the weights it began with were trained on; " in output
+    code, output = _run(*trained, tmp_path / "alone")
+    assert "after epoch 1; " in output
 
 
 def test_what_cannot_be_written_is_one_line(mnist: Path, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_segmentation_figures_say_what_was_found() -> None:
     figure = sections["The worst frames"].figure
     assert figure is not None
     assert "#1: mean IoU 50.0%\n25.0% of pixels wrong" in _texts(figure)
-    assert "sky → building 25%" in _texts(figure)
+    assert "sky → building 25.0%" in _texts(figure)
     assert "bicyclist" in _texts(figure)
 
 

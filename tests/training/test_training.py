@@ -318,7 +318,7 @@ class _Filter(torch.nn.Module):
     [
         ({"learning_rate": 0.5}, "begun with learning-rate 0.25, now 0.5 is"),
         ({"learning_rate": None}, f"begun with learning-rate 0.25, now {DIGITS.recipe.learning_rate} is"),
-        ({"initial": True}, "begun with init None, now [0-9a-f]{12} is"),
+        ({"initial": True}, "begun with no --init, now --init of the weights [0-9a-f]{12} is"),
         ({"hold_out": "0001TP"}, "begun with hold-out None, now 0001TP is"),
         ({"with_validation": True}, "begun with with-validation False, now True is"),
         ({"swa": True}, "begun with swa None, now True is"),
@@ -346,7 +346,8 @@ def test_other_initial_weights_are_told_apart_by_what_they_are(
     (tmp_path / "0" / "best.pt").rename(tmp_path / "moved.pt")
     moved = Checkpoint.load(tmp_path / "moved.pt")
     train(SHORT, *few, tmp_path / "tuned", device, epochs=1, initial=moved, resume=True)
-    with pytest.raises(CheckpointError, match=f"begun with init {first.digest()}, now {second.digest()} is"):
+    digests = f"{first.digest()}, now --init of the weights {second.digest()} is"
+    with pytest.raises(CheckpointError, match=f"begun with --init of the weights {digests}"):
         train(SHORT, *few, tmp_path / "tuned", device, epochs=1, initial=second, resume=True)
 
 
@@ -415,6 +416,34 @@ def test_a_full_disk_is_said_to_be_one_and_leaves_what_was_there(tmp_path: Path)
         state.save(tmp_path / "last.pt")
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
     assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_a_disk_that_fills_while_a_checkpoint_is_written(tmp_path: Path) -> None:
+    """A limit on files' sizes fails in the middle of one as a full disk does."""
+    resource = pytest.importorskip("resource", reason="POSIX alone")
+    program = f"""
+import resource, signal
+from pathlib import Path
+from training.checkpoint import Checkpoint, plain_config
+from training.tasks import DIGITS
+state = Checkpoint("digits", plain_config(DIGITS), 1, 1, 0, DIGITS.build().state_dict())
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, {resource.RLIM_INFINITY}))
+state.save(Path({str(tmp_path)!r}, "last.pt"))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "OSError: [Errno 27] File too large" in done.stderr.splitlines()[-1], done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_with_flipped_bits_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    Checkpoint("digits", plain_config(DIGITS), 1, 1, 0, DIGITS.build().state_dict()).save(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        Checkpoint.load(path)
 
 
 def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:

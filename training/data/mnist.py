@@ -90,11 +90,13 @@ def read_idx(path: Path, magic: int) -> NDArray[np.uint8]:
     header = 4 + 4 * dimensions
     if len(raw) < header or struct.unpack(">I", raw[:4])[0] != magic:
         found = struct.unpack(">I", raw[:4])[0] if len(raw) >= 4 else f"{len(raw)} bytes"
-        raise DataError(f"{path} is not the IDX file that was expected: magic number {magic} expected, {found} found")
+        raise DataError(
+            f"{path} is not the IDX file that was expected: magic number {magic} expected, {found} found; {_FETCH}"
+        )
     shape = struct.unpack(f">{dimensions}I", raw[4:header])
     expected = header + int(np.prod(shape, dtype=np.int64))
     if len(raw) != expected:
-        raise DataError(f"{path} is damaged: its header promises {expected} bytes, {len(raw)} are there")
+        raise DataError(f"{path} is damaged: its header promises {expected} bytes, {len(raw)} are there; {_FETCH}")
     if dimensions == 3 and shape[1:] != (28, 28):
         raise DataError(f"{path} holds pictures of {shape[1]}×{shape[2]}; 28×28 expected")
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape).copy()

@@ -34,7 +34,7 @@ def learning_curves(log: TrainingLog, name: str) -> Figure:
     figure.suptitle(f"{name}: {epochs} in {_duration(log.hours)}")
     above.plot(log.epochs, log.losses, color=WRONG, marker="o" if len(log.epochs) < 30 else None, markersize=3)
     above.set_ylabel("training loss, mean of the epoch")
-    above.set_ylim(bottom=0)
+    above.set_ylim(0, 1.05 * above.get_ylim()[1])
     below.plot(log.validated, log.values, color=RIGHT, marker="o", markersize=3)
     below.set_ylabel(f"{log.metric} on validation")
     below.set_xlabel("epoch")
@@ -51,7 +51,8 @@ def learning_curves(log: TrainingLog, name: str) -> Figure:
     else:
         below.annotate("not validated yet", (0.5, 0.5), xycoords="axes fraction", ha="center")
         below.set_yticks([])
-    below.set_ylim(top=min(1.0, below.get_ylim()[1]))
+    bottom, top = below.get_ylim()
+    below.set_ylim(top=min(1 + 0.02 * (1 - bottom), top))  # room for a mark at 100%
     for axes in (above, below):
         _plain(axes)
     return figure
@@ -184,6 +185,8 @@ def wilson_interval(
 
 
 def _duration(hours: float) -> str:
+    if hours < 1 / 60:
+        return f"{3600 * hours:.0f} seconds"
     return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
 
 

@@ -99,4 +99,4 @@ def _worst(frame: Frame, classes: Sequence[tuple[str, str]]) -> str:
 
 
 def _confused(frame: Frame, classes: Sequence[tuple[str, str]]) -> str:
-    return ", ".join(f"{classes[t][0]} → {classes[a][0]} {share:.0%}" for t, a, share in frame.confusions(2))
+    return ", ".join(f"{classes[t][0]} → {classes[a][0]} {share:.1%}" for t, a, share in frame.confusions(2))

@@ -61,12 +61,14 @@ def classification_sections(
     ]
     if mistakes:
         surest = (
-            f"the surest {MOST_MISTAKES} of {len(mistakes)}" if len(mistakes) > MOST_MISTAKES else "the surest first"
+            f"The surest {MOST_MISTAKES} of {len(mistakes)} mistakes"
+            if len(mistakes) > MOST_MISTAKES
+            else "Every mistake, the surest first"
         )
         sections.append(
             Section(
                 "What was misread",
-                f"Every mistake, {surest}. Where a person would hesitate too, the label is as doubtful as the answer.",
+                f"{surest}. Where a person would hesitate too, the label is as doubtful as the answer.",
                 "misclassified",
                 mistakes_grid(mistakes, data, names, f"{title}: {len(mistakes)} misread", MOST_MISTAKES),
             )
@@ -121,16 +123,20 @@ def segmentation_sections(
         sections += [
             Section(
                 "The worst frames",
-                "By the mean IoU of each frame alone, over the classes that occur in it or were answered. Neighbours "
-                f"in a film are alike: of frames less than {apart} apart only the worst is shown. Numbers count from "
-                "0 in the order of the split's list.",
+                "By the mean IoU of each frame alone, over the classes that occur in it or were answered. Numbers "
+                "count from 0 in the order of the split's list."
+                + (
+                    f" Neighbours in a film are alike: of frames less than {apart} apart only the worst is shown."
+                    if apart > 1
+                    else ""
+                ),
                 "worst-frames",
                 worst_frames(
                     worst,
                     data,
                     answers,
                     task.classes,
-                    f"{title}: the worst {len(worst)} frames, at least {apart} apart",
+                    f"{title}: the worst {len(worst)} frames" + (f", at least {apart} apart" if apart > 1 else ""),
                 ),
             ),
             Section(
