@@ -64,7 +64,8 @@ class Checkpoint:
         if not path.is_file():
             raise CheckpointError(f"there is no checkpoint {path}")
         try:
-            damaged = zipfile.ZipFile(path).testzip()  # which torch does not do
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()  # torch does not compare the checksums
             content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged file makes torch raise almost anything, an IndexError for one
             # torch's own text is not shown: it advises to load with weights_only=False, which would run any code.
@@ -72,7 +73,9 @@ class Checkpoint:
         names = {each.name for each in fields(cls)}
         required = {each.name for each in fields(cls) if each.default is MISSING and each.default_factory is MISSING}
         if damaged:
-            raise CheckpointError(f"{path} is damaged: what it says the content's checksum is, that is not ({damaged})")
+            raise CheckpointError(
+                f"{path} is damaged: {damaged} in it has another checksum; copy it anew, or train again"
+            )
         of_this_version = isinstance(content, dict) and content.pop("format", None) == _FORMAT
         if not (of_this_version and required <= set(content) <= names):
             raise CheckpointError(f"{path} is not a checkpoint of this version of `python -m training`")
@@ -131,7 +134,11 @@ class Checkpoint:
                 begun.setdefault(name, wanted.get(name))
         for name, value in wanted.items():
             if begun.get(name) != value:
-                before, now = _in_words(name, begun.get(name)), _in_words(name, value).removeprefix(f"{name} ")
+                before, now = f"{name} {begun.get(name)}", f"{value}"
+                if name == "init":  # digests, which nobody knows weights by
+                    before, now = (
+                        f"--init of the weights {each}" if each else "no --init" for each in (begun.get(name), value)
+                    )
                 raise CheckpointError(
                     f"{path} was begun with {before}, now {now} is asked for; give the same or train into another "
                     "folder with --run"
@@ -158,12 +165,6 @@ class Checkpoint:
         model = task.build()
         model.load_state_dict(self.model)
         return task, model.eval()
-
-
-def _in_words(name: str, value: Any) -> str:
-    if name == "init":  # a digest of weights, which nobody knows them by
-        return "no --init" if value is None else f"--init of the weights {value}"
-    return f"{name} {value}"
 
 
 def plain_config(task: Task) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def test_weights_are_averaged_and_statistics_measured_anew(trained: list[Path], 
         assert parameter.ndim < 4 or not torch.equal(parameter, members[0].model[name])
     # Measured again, nothing changes; the members' own statistics, those of no training, were 0 and 1.
     device = choose_device("cpu").suited_to(TINY_STREETS.recipe)
+    model.to(memory_format=device.memory_format)  # type: ignore[call-overload] # the stub lacks it
     seen = load_camvid(camvid, "train") + load_camvid(camvid, "val")  # as their settings have it
     refresh_batch_norm(model, seen, device, TINY_STREETS.recipe.batch_size)
     for name, value in model.state_dict().items():

@@ -2,9 +2,9 @@
 
 SegNet (Badrinarayanan, Kendall, Cipolla, 2017, arXiv:1511.00561) remembers *where* each 2×2 max-pooling found
 its maximum and gives the decoder's values back to those positions. This one keeps that and spends its arithmetic
-elsewhere: the stem works on 2×2 blocks of pixels (space to depth), so nothing runs at full size, and sees their local
-contrast besides where that is asked for; residual blocks in encoder and decoder; a dilated bottleneck with a global
-context branch; the encoder's maps added to the unpooled ones (as in LinkNet, arXiv:1707.03718); and the last
+elsewhere: the stem works on 2×2 blocks of pixels (space to depth), so no convolution runs at full size, and sees their
+local contrast besides where that is asked for; residual blocks in encoder and decoder; a dilated bottleneck with a
+global context branch; the encoder's maps added to the unpooled ones (as in LinkNet, arXiv:1707.03718); and the last
 convolution scores the four pixels of each block (arXiv:1609.05158). Answers are the mean of two looks at the picture,
 the second one at a smaller mirror image of it.
 """
