@@ -125,7 +125,7 @@ def test_segnet_sees_colours_and_local_contrast() -> None:
         classes=4, widths=(4, 8), encoder_blocks=(0,), decoder_blocks=(0,), dilations=(), context=False
     )
     config = replace(config, least_brightness=0.0, second_look=False)
-    both, colours = SegNet(replace(config, local_contrast=True)).eval(), SegNet(config).eval()
+    both, colours = SegNet(config).eval(), SegNet(replace(config, local_contrast=False)).eval()
     pictures = torch.rand(1, 3, 32, 32) / 2
     stem = both.get_submodule("encoder.0.0.0")
     assert isinstance(stem, nn.Conv2d)
