@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from training.models.deep_cnn import DeepCNN, DeepCNNConfig, Ensemble, gaussian
+from training.models.local_contrast import local_contrast
 from training.models.segnet import SegNet, SegNetConfig, brighten, max_pool_with_positions, max_unpool, two_thirds
 from training.models.segnet_classic import SEGNET_BASIC, ClassicSegNet, ClassicSegNetConfig
 from training.models.simple_cnn import SimpleCNN, SimpleCNNConfig
@@ -81,6 +82,63 @@ def test_segnet_brightens_what_is_dark_before_anything_else() -> None:
     dark = torch.rand(2, 3, 16, 24) / 2
     assert torch.equal(brightening(dark), plain(brighten(dark, config.least_brightness)))
     assert not torch.equal(brightening(dark), plain(dark))
+
+
+def test_local_contrast_does_not_know_how_bright_or_strong_the_light_is() -> None:
+    pictures = torch.rand(2, 3, 80, 96) / 2 + 0.2
+    contrast = local_contrast(pictures)
+    assert contrast.shape == pictures.shape
+    torch.testing.assert_close(local_contrast(pictures + 0.2), contrast, atol=1e-4, rtol=0)
+    assert (local_contrast(pictures * 1.4) - contrast).abs().mean() < 0.2 * contrast.abs().mean()
+    # A light that falls off across the picture, as a shadow's edge does.
+    ramp = torch.linspace(-0.2, 0.2, 96)
+    inside = (..., slice(None), slice(24, -24))
+    assert (local_contrast(pictures + ramp) - contrast)[inside].abs().max() < 0.03
+
+
+def test_local_contrast_is_of_what_is_near() -> None:
+    pictures = torch.full((1, 3, 160, 160), 0.4)
+    pictures[..., 80:84, 80:84] = 0.8
+    contrast = local_contrast(pictures)
+    assert contrast[..., 80:84, 80:84].min() > 2
+    assert contrast[..., 120:, :].abs().max() < 1e-3
+    assert contrast[..., 60, 82].max() < -1e-3  # darker than what is around it, since that is there
+
+
+def test_local_contrast_of_plain_areas_is_the_same_all_over_and_of_noise_next_to_nothing() -> None:
+    plain = local_contrast(torch.full((1, 3, 48, 64), 0.37))
+    assert (plain == plain[0, 0, 0, 0]).all()
+    assert plain.abs().max() < 1e-5
+    noisy = 0.9 + torch.randn(1, 3, 48, 64) * 0.004
+    assert local_contrast(noisy).std() < 0.05
+    assert (local_contrast(noisy.half()).float() - local_contrast(noisy)).abs().max() < 0.01
+
+
+def test_local_contrast_takes_any_size_as_if_its_last_pixels_went_on() -> None:
+    odd = torch.rand(1, 3, 20, 28)
+    assert torch.equal(local_contrast(odd), local_contrast(F.pad(odd, (0, 4, 0, 4), mode="replicate"))[..., :20, :28])
+
+
+def test_segnet_sees_colours_and_local_contrast() -> None:
+    torch.manual_seed(0)
+    config = SegNetConfig(
+        classes=4, widths=(4, 8), encoder_blocks=(0,), decoder_blocks=(0,), dilations=(), context=False
+    )
+    config = replace(config, least_brightness=0.0, second_look=False)
+    both, colours = SegNet(config).eval(), SegNet(replace(config, local_contrast=False)).eval()
+    pictures = torch.rand(1, 3, 32, 32) / 2
+    stem = both.get_submodule("encoder.0.0.0")
+    assert isinstance(stem, nn.Conv2d)
+    state = both.state_dict()
+    state["encoder.0.0.0.weight"] = stem.weight[:, :12].clone()
+    colours.load_state_dict(state)
+    with torch.no_grad():
+        stem.weight[:, 12:] = 0
+    torch.testing.assert_close(both(pictures), colours(pictures))
+    with torch.no_grad():
+        stem.weight.normal_()
+        stem.weight[:, :12] = 0
+    torch.testing.assert_close(both(pictures), both(pictures + 0.3), atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("second_look", [False, True])

@@ -2,9 +2,10 @@
 
 SegNet (Badrinarayanan, Kendall, Cipolla, 2017, arXiv:1511.00561) remembers *where* each 2×2 max-pooling found
 its maximum and gives the decoder's values back to those positions. This one keeps that and spends its arithmetic
-elsewhere: the stem works on 2×2 blocks of pixels (space to depth), so nothing runs at full size; residual blocks in
-encoder and decoder; a dilated bottleneck with a global context branch; the encoder's maps added to the unpooled ones
-(as in LinkNet, arXiv:1707.03718); and the last convolution scores the four pixels of each block (arXiv:1609.05158).
+elsewhere: the stem works on 2×2 blocks of pixels (space to depth), so nothing runs at full size, and sees their local
+contrast besides; residual blocks in encoder and decoder; a dilated bottleneck with a global context branch; the
+encoder's maps added to the unpooled ones (as in LinkNet, arXiv:1707.03718); and the last convolution scores the four
+pixels of each block (arXiv:1609.05158).
 Answers are the mean of two looks at the picture, the second one at a smaller mirror image of it.
 """
 
@@ -17,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from training.models.local_contrast import local_contrast
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class SegNetConfig:
         dropout: of whole channels inside the bottleneck's blocks.
         context: whether the bottleneck adds what the whole picture looks like to every place.
         addition: whether the encoder's maps are added to the unpooled ones.
+        local_contrast: whether the stem sees the picture's local contrast besides its colours.
         least_brightness: what the mean of darker pictures is brought to first (`brighten`); 0 leaves all as they are.
         second_look: whether the scores of a mirror image, two thirds of the picture's size, are averaged with its own
             in evaluation mode; it costs four ninths more.
@@ -49,6 +53,7 @@ class SegNetConfig:
     dropout: float = 0.1
     context: bool = True
     addition: bool = True
+    local_contrast: bool = True
     least_brightness: float = 0.4
     second_look: bool = True
     mean: tuple[float, float, float] = (0.411, 0.426, 0.430)
@@ -195,7 +200,10 @@ class SegNet(nn.Module):
         self.encoder = nn.ModuleList(
             nn.Sequential(ConvBlock(before, width), *(ResidualBlock(width) for _ in range(blocks)))
             for before, width, blocks in zip(
-                (3 * config.block**2, *widths), widths[:-1], config.encoder_blocks, strict=False
+                ((6 if config.local_contrast else 3) * config.block**2, *widths),
+                widths[:-1],
+                config.encoder_blocks,
+                strict=False,
             )
         )
         self.bottleneck = nn.Sequential(
@@ -270,7 +278,10 @@ class SegNet(nn.Module):
 
     def _block_logits(self, pictures: Tensor) -> Tensor:
         """N×(classes · block²)×H/block×W/block: of each class the pixels of a block, row by row."""
-        x = F.pixel_unshuffle((pictures - self.mean) / self.std, self.config.block)
+        normalized = (pictures - self.mean) / self.std
+        if self.config.local_contrast:
+            normalized = torch.cat([normalized, local_contrast(pictures)], dim=1)
+        x = F.pixel_unshuffle(normalized, self.config.block)
         remembered: list[tuple[Tensor, Tensor]] = []
         for level in self.encoder:
             skip = level(x)
