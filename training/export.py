@@ -84,10 +84,10 @@ class ServedSegmenter(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Scale bytes to 0…1, run the network, and name the most probable class of every pixel."""
-        pictures = images.permute(0, 3, 1, 2).to(self.dtype) / 255
+        pictures = images.permute(0, 3, 1, 2)
         if isinstance(self.model, LabelsPixels):
-            return self.model.predict(pictures).to(torch.uint8)
-        labels: Tensor = self.model(pictures).argmax(1)
+            return self.model.predict(pictures.float() / 255).to(torch.uint8)
+        labels: Tensor = self.model(pictures.to(self.dtype) / 255).argmax(1)
         return labels.to(torch.uint8)
 
 

@@ -222,7 +222,7 @@ STREETS = Task(
         validate_every=10,
         averaging=0.998,
         channels_last_in_float32=False,  # 0.87 s a crop of 256×320, without it 0.72, on one core of an AMD EPYC (Zen 3)
-        # Half-size scenes first: three times as many of them an hour, and the shapes are learnt as well. The
+        # Half-size scenes first: twice as many of them an hour, and the shapes are learnt as well. The
         # full size comes when edges and thin things are left to learn. Last come crops as large as a frame, which is
         # closest to what will be asked: on a drive never seen, at half size, worth half a point.
         # Night, rain and shadows, in more crops than here, cost it about a point as it is and give it 6 by night.

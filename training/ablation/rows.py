@@ -111,7 +111,7 @@ def _weighted(exponent: float) -> Task:
 
 
 def streets_rows() -> list[Row]:
-    """The published networks trained by our recipe, ours, and ours without each of its parts."""
+    """The published networks trained by our recipe, ours, and ours with one thing changed each."""
     ours = SegNetConfig()
     stages = STREETS.recipe.stages
     pasted = _augmented(STREETS, paste_probability=0.5).recipe.stages[:-1]

@@ -186,6 +186,7 @@ class SegNet(nn.Module):
 
     `forward` takes float pictures N×3×H×W with values 0…1 (RGB), H and W multiples of `config.stride`, and
     returns logits N×classes×H×W. Normalisation is inside: its constants are buffers and travel with the weights.
+    Pictures may be float32 where weights are float16: what is prepared of them is then as exact as with float32.
     """
 
     mean: Tensor
@@ -281,7 +282,7 @@ class SegNet(nn.Module):
         normalized = (pictures - self.mean) / self.std
         if self.config.local_contrast:
             normalized = torch.cat([normalized, local_contrast(pictures)], dim=1)
-        x = F.pixel_unshuffle(normalized, self.config.block)
+        x = F.pixel_unshuffle(normalized.to(self.mean.dtype), self.config.block)
         remembered: list[tuple[Tensor, Tensor]] = []
         for level in self.encoder:
             skip = level(x)
