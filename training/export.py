@@ -106,7 +106,7 @@ def export(
     Args:
         task: says the sizes, classes and host-side preparation that the manifest names.
         model: in float32, on the CPU.
-        precision: of the weights and of all arithmetic between the artifact's ends.
+        precision: of the weights and of the arithmetic with them; how pictures are prepared may be float32 in both.
         pictures: uint8, at least 8 ×H×W×C, for the comparison.
         path: where to write. Its provenance is set afterwards (`set_provenance`), when the file has been scored.
         version: of the model, for the manifest.

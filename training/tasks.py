@@ -36,7 +36,10 @@ class LabelsPixels(Protocol):
     """A segmenter that finds the labels in a way of its own, which the exported file then uses."""
 
     def predict(self, pictures: Tensor) -> Tensor:
-        """The most probable class of every pixel, integers N×H×W, of pictures N×3×H×W with values 0…1."""
+        """The most probable class of every pixel, integers N×H×W, of pictures N×3×H×W with values 0…1.
+
+        Pictures are float32 whatever the weights are: it casts them to theirs when they are prepared.
+        """
         ...
 
 

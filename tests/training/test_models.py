@@ -88,7 +88,7 @@ def test_local_contrast_does_not_know_how_bright_or_strong_the_light_is() -> Non
     pictures = torch.rand(2, 3, 80, 96) / 2 + 0.2
     contrast = local_contrast(pictures)
     assert contrast.shape == pictures.shape
-    torch.testing.assert_close(local_contrast(pictures + 0.2), contrast, atol=1 / 256 + 1e-4, rtol=0)  # a step
+    torch.testing.assert_close(local_contrast(pictures + 0.2), contrast, atol=3e-4, rtol=0)  # two steps
     assert (local_contrast(pictures * 1.4) - contrast).abs().mean() < 0.2 * contrast.abs().mean()
     # A light that falls off across the picture, as a shadow's edge does.
     ramp = torch.linspace(-0.2, 0.2, 96)
@@ -102,7 +102,7 @@ def test_local_contrast_is_of_what_is_near() -> None:
     contrast = local_contrast(pictures)
     assert contrast[..., 80:84, 80:84].min() > 2
     assert contrast[..., 120:, :].abs().max() < 1e-3
-    assert contrast[..., 70, 82].max() < 0  # darker than what is around it, since that is there
+    assert contrast[..., 60, 82].max() < -1e-3  # darker than what is around it, since that is there
 
 
 def test_local_contrast_of_plain_areas_is_the_same_all_over_and_of_noise_next_to_nothing() -> None:
