@@ -84,10 +84,10 @@ class ServedSegmenter(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Scale bytes to 0…1, run the network, and name the most probable class of every pixel."""
-        pictures = images.permute(0, 3, 1, 2).to(self.dtype) / 255
+        pictures = images.permute(0, 3, 1, 2)
         if isinstance(self.model, LabelsPixels):
-            return self.model.predict(pictures).to(torch.uint8)
-        labels: Tensor = self.model(pictures).argmax(1)
+            return self.model.predict(pictures.float() / 255).to(torch.uint8)
+        labels: Tensor = self.model(pictures.to(self.dtype) / 255).argmax(1)
         return labels.to(torch.uint8)
 
 
@@ -106,7 +106,7 @@ def export(
     Args:
         task: says the sizes, classes and host-side preparation that the manifest names.
         model: in float32, on the CPU.
-        precision: of the weights and of all arithmetic between the artifact's ends.
+        precision: of the weights and of the arithmetic with them; how pictures are prepared may be float32 in both.
         pictures: uint8, at least 8 ×H×W×C, for the comparison.
         path: where to write. Its provenance is set afterwards (`set_provenance`), when the file has been scored.
         version: of the model, for the manifest.

@@ -26,7 +26,7 @@ def save_page(service: Running, path: Path) -> None:
         page.wait_for_selector("#street-mask:not([disabled])")
         box = page.locator("#street").bounding_box()
         assert box is not None
-        page.mouse.move(box["x"] + 0.76 * box["width"], box["y"] + 0.62 * box["height"])
+        page.mouse.move(box["x"] + 0.55 * box["width"], box["y"] + 0.54 * box["height"])
         page.wait_for_selector("#street-tip")
         picture = Image.open(BytesIO(page.screenshot()))
         browser.close()

@@ -88,7 +88,7 @@ def test_local_contrast_does_not_know_how_bright_or_strong_the_light_is() -> Non
     pictures = torch.rand(2, 3, 80, 96) / 2 + 0.2
     contrast = local_contrast(pictures)
     assert contrast.shape == pictures.shape
-    torch.testing.assert_close(local_contrast(pictures + 0.2), contrast, atol=1e-4, rtol=0)
+    torch.testing.assert_close(local_contrast(pictures + 0.2), contrast, atol=3e-4, rtol=0)  # two steps
     assert (local_contrast(pictures * 1.4) - contrast).abs().mean() < 0.2 * contrast.abs().mean()
     # A light that falls off across the picture, as a shadow's edge does.
     ramp = torch.linspace(-0.2, 0.2, 96)
@@ -107,8 +107,7 @@ def test_local_contrast_is_of_what_is_near() -> None:
 
 def test_local_contrast_of_plain_areas_is_the_same_all_over_and_of_noise_next_to_nothing() -> None:
     plain = local_contrast(torch.full((1, 3, 48, 64), 0.37))
-    assert (plain == plain[0, 0, 0, 0]).all()
-    assert plain.abs().max() < 1e-5
+    assert (plain == 0).all()
     noisy = 0.9 + torch.randn(1, 3, 48, 64) * 0.004
     assert local_contrast(noisy).std() < 0.05
     assert (local_contrast(noisy.half()).float() - local_contrast(noisy)).abs().max() < 0.01
@@ -125,7 +124,7 @@ def test_segnet_sees_colours_and_local_contrast() -> None:
         classes=4, widths=(4, 8), encoder_blocks=(0,), decoder_blocks=(0,), dilations=(), context=False
     )
     config = replace(config, least_brightness=0.0, second_look=False)
-    both, colours = SegNet(replace(config, local_contrast=True)).eval(), SegNet(config).eval()
+    both, colours = SegNet(config).eval(), SegNet(replace(config, local_contrast=False)).eval()
     pictures = torch.rand(1, 3, 32, 32) / 2
     stem = both.get_submodule("encoder.0.0.0")
     assert isinstance(stem, nn.Conv2d)

@@ -90,14 +90,15 @@ def test_train_digits(checkout: Path) -> None:
 
 def test_train_streets(checkout: Path) -> None:
     commands = _asked(checkout, "scripts/train-streets")
-    assert [command for command, *_ in commands] == ["train", "train", "train", "train", "average", "train", "export"]
-    first, *later = _of(commands, "train")
-    assert "--with-validation" not in first
-    assert "--download" in first
-    for words in later:
-        assert {"--init", "--with-validation"} <= set(words)
-        assert not {"--download", "--resume"} & set(words)
-    (exported,) = _of(commands, "export")
-    assert exported[0] == later[-1][later[-1].index("--run") + 1] + "/best.pt"
+    assert [command for command, *_ in commands] == ["train", "export", "train", "export"]
+    alone, served = _of(commands, "train")
+    assert "--with-validation" not in alone
+    assert "--with-validation" in served
+    assert "--download" in alone
+    assert not any({"--init", "--resume", "--epochs"} & set(words) for words in (alone, served))
+    for trained, exported, split in zip((alone, served), _of(commands, "export"), ("val", "train"), strict=True):
+        assert exported[0] == trained[trained.index("--run") + 1] + "/last.pt"
+        assert exported[exported.index("--split") + 1] == split
+    assert exported[exported.index("--out") + 1] == "out"
 
     assert all("--resume" in words for words in _of(_asked(checkout, "scripts/train-streets"), "train"))

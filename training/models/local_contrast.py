@@ -14,13 +14,16 @@ _BLOCK = 8
 # What contrasts are kept from being divided by less than: noise in a plain sky is no contrast.
 _FLOOR = 0.1
 
+# Contrasts are rounded to steps of which one has so many: then a plain area has none at all, in whatever library. Of
+# coarser ones, more pixels fall on different sides of a step in two libraries: 24 labels of 172,800 with 256 a unit.
+_STEPS = 8192
+
 
 def local_contrast(pictures: Tensor) -> Tensor:
     """What every pixel differs by from its surroundings, in units of how much these differ among themselves.
 
     Surroundings are a mean, weighted by a bell of some nine pixels' standard deviation that ends at the picture's edge.
-    A plain area is zero to the last few bits, and the same all over, as it has to be: rounding errors would move the
-    maxima of its poolings.
+    A plain area is zero, and the same all over, as it has to be: rounding errors would move the maxima of its poolings.
 
     Args:
         pictures: N×3×H×W, values 0…1.
@@ -34,8 +37,8 @@ def local_contrast(pictures: Tensor) -> Tensor:
     if below or beside:  # exported networks have sizes that need none
         linear = F.pad(linear, (0, beside, 0, below), mode="replicate")
     centred = linear - _enlarged(_surroundings(linear))
-    deviation = _surroundings(centred.square().mean(dim=1, keepdim=True)).sqrt()
-    contrast = centred / (_enlarged(deviation) + _FLOOR)
+    deviation = _surroundings((centred * centred).mean(dim=1, keepdim=True)).sqrt()
+    contrast = torch.round(centred / (_enlarged(deviation) + _FLOOR) * _STEPS) / _STEPS
     return contrast[..., :height, :width].to(pictures.dtype)
 
 

@@ -3,10 +3,9 @@
 SegNet (Badrinarayanan, Kendall, Cipolla, 2017, arXiv:1511.00561) remembers *where* each 2×2 max-pooling found
 its maximum and gives the decoder's values back to those positions. This one keeps that and spends its arithmetic
 elsewhere: the stem works on 2×2 blocks of pixels (space to depth), so no convolution runs at full size, and sees their
-local contrast besides where that is asked for; residual blocks in encoder and decoder; a dilated bottleneck with a
-global context branch; the encoder's maps added to the unpooled ones (as in LinkNet, arXiv:1707.03718); and the last
-convolution scores the four pixels of each block (arXiv:1609.05158). Answers are the mean of two looks at the picture,
-the second one at a smaller mirror image of it.
+local contrast besides; residual blocks in encoder and decoder; a dilated bottleneck; the encoder's maps added to the
+unpooled ones (as in LinkNet, arXiv:1707.03718); and the last convolution scores the four pixels of each block
+(arXiv:1609.05158). Answers are the mean of two looks at the picture, the second one at a smaller mirror image of it.
 """
 
 import copy
@@ -34,7 +33,8 @@ class SegNetConfig:
         decoder_blocks: the same of the decoder.
         dilations: of the bottleneck's residual blocks, one each.
         dropout: of whole channels inside the bottleneck's blocks.
-        context: whether the bottleneck adds what the whole picture looks like to every place.
+        context: whether the bottleneck adds what the whole picture looks like to every place. It teaches a drive by
+            heart: without it, one that was never seen is labelled as well or better.
         addition: whether the encoder's maps are added to the unpooled ones.
         local_contrast: whether the stem sees the picture's local contrast besides its colours.
         least_brightness: what the mean of darker pictures is brought to first (`brighten`); 0 leaves all as they are.
@@ -51,9 +51,9 @@ class SegNetConfig:
     decoder_blocks: tuple[int, ...] = (1, 1)
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16)
     dropout: float = 0.1
-    context: bool = True
+    context: bool = False
     addition: bool = True
-    local_contrast: bool = False
+    local_contrast: bool = True
     least_brightness: float = 0.4
     second_look: bool = True
     mean: tuple[float, float, float] = (0.411, 0.426, 0.430)
@@ -186,6 +186,7 @@ class SegNet(nn.Module):
 
     `forward` takes float pictures N×3×H×W with values 0…1 (RGB), H and W multiples of `config.stride`, and
     returns logits N×classes×H×W. Normalisation is inside: its constants are buffers and travel with the weights.
+    Pictures may be float32 where weights are float16: what is prepared of them is then as exact as with float32.
     """
 
     mean: Tensor
@@ -281,7 +282,7 @@ class SegNet(nn.Module):
         normalized = (pictures - self.mean) / self.std
         if self.config.local_contrast:
             normalized = torch.cat([normalized, local_contrast(pictures)], dim=1)
-        x = F.pixel_unshuffle(normalized, self.config.block)
+        x = F.pixel_unshuffle(normalized.to(self.mean.dtype), self.config.block)
         remembered: list[tuple[Tensor, Tensor]] = []
         for level in self.encoder:
             skip = level(x)
