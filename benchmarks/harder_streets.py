@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.harder_streets", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with CamVid, or with a folder camvid")
     parser.add_argument("--split", choices=("train", "val", "test"), default="val", help="whose frames (default val)")
-    parser.add_argument("--every", type=count, default=9, help="take each so manieth frame (default 9)")
+    parser.add_argument("--every", type=count, default=9, help="take every N-th frame (default 9)")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--model", help="the model asked for; the service's own choice if not given")
     parser.add_argument("--seed", type=int, default=0, help="of the alterations")

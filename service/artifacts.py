@@ -73,7 +73,10 @@ def find_models(folder: Path) -> list[ModelFiles]:
         artifact = read_artifact(path)
         stated = f"{artifact.manifest.name}.{artifact.manifest.precision}.onnx"
         if stated != path.name:
-            raise ArtifactError(f"{path}: its metadata says that it is {stated}")
+            raise ArtifactError(
+                f"{path}: its metadata says that it is {stated}: give it that name again, or "
+                "export it by another one with --name"
+            )
         by_name.setdefault(artifact.manifest.name, {})[artifact.manifest.precision] = artifact
     if not by_name:
         raise StartupError(f"{folder}: no NAME.PRECISION.onnx in it (SIGHTLINE_MODELS_DIR)")

@@ -56,13 +56,17 @@ class ModelInput(_Part):
 
 
 class Provenance(_Part):
-    """Where the weights came from, and what they scored: `metric` is `value` (0…1) on `split` of `dataset`."""
+    """Where the weights came from, and what they scored: `metric` is `value` (0…1) on `split` of `dataset`.
+
+    `trained_on` are the splits that they were trained on; a score on one of them is no measure of other pictures.
+    """
 
     dataset: str
     split: str
     metric: str
     value: float
     commit: str
+    trained_on: tuple[str, ...] = ("train",)  # what files that do not say it were trained on, too
 
 
 class Manifest(_Part):

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,8 +16,8 @@ from training.commit import current_commit
 from training.data.labelled import Split
 from training.device import choose_device
 from training.errors import TrainingError
+from training.evaluate import Scores, open_model, saw, table
 from training.evaluate import evaluate as evaluate_model
-from training.evaluate import open_model, table
 from training.publish import publish
 from training.registry import TASKS
 from training.report.log import read_log
@@ -174,9 +174,9 @@ def evaluate(
 ) -> None:
     """Score an exported file: accuracy, or mean IoU with that of every class."""
     session, manifest, task = open_model(model)
-    scored = task.load(data, _split(split))
-    scores = evaluate_model(session, task, scored)
-    typer.echo(f"{manifest['name']} {manifest['precision']}, {task.dataset} {split}\n{table(task, scores)}")
+    chosen = _split(split)
+    scores = evaluate_model(session, task, task.load(data, chosen))
+    typer.echo(_scored(manifest, task, chosen, scores))
 
 
 @app.command()
@@ -192,8 +192,8 @@ def report(
     chosen = _split(split)
     log = None if run is None else read_log(run, task.metric)
     out = out or Path("runs", f"report-{manifest['name']}")
-    page, scores = write_report(session, manifest, task, task.load(data, chosen), split=split, out=out, log=log)
-    typer.echo(f"{manifest['name']} {manifest['precision']}, {task.dataset} {split}\n{table(task, scores)}\n\n{page}")
+    page, scores = write_report(session, manifest, task, task.load(data, chosen), split=chosen, out=out, log=log)
+    typer.echo(f"{_scored(manifest, task, chosen, scores)}\n\n{page}")
 
 
 @app.command("import-book")
@@ -256,6 +256,11 @@ def _task(name: str) -> Task:
     if name not in TASKS:
         raise TrainingError(f"there is nothing to train called {name!r}; there are {', '.join(TASKS)}")
     return TASKS[name]
+
+
+def _scored(manifest: dict[str, Any], task: Task, split: Split, scores: Scores) -> str:
+    seen = "It was trained on these pictures, so this is not how it does on others.\n" if saw(manifest, split) else ""
+    return f"{manifest['name']} {manifest['precision']}, {task.dataset} {split}\n{seen}{table(task, scores)}"
 
 
 def _split(name: str) -> Split:

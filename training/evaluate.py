@@ -11,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from training.data.labelled import LabelledImages
+from training.data.labelled import LabelledImages, Split
 from training.errors import ExportError
 from training.export import METADATA_KEY
 from training.metrics import confusion_matrix, segmentation_scores, top_k_correct
@@ -76,6 +76,12 @@ def _trained_task(path: Path, manifest: dict[str, Any]) -> Task:
             f"{path} is for {kind} into {', '.join(found)}, but {task.name} for {task.kind} into {', '.join(expected)}"
         )
     return task
+
+
+def saw(manifest: dict[str, Any], split: Split) -> bool:
+    """Whether the network was trained on that split's pictures: then scores on them say nothing of others."""
+    # Files from before provenance named the splits are of networks that were trained on the training split, if no more.
+    return split in manifest["provenance"].get("trained_on", ("train",))
 
 
 def evaluate(session: onnxruntime.InferenceSession, task: Task, data: LabelledImages) -> Scores:

@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from training.data.labelled import Split
 from training.errors import ExportError
 from training.tasks import LabelsPixels, Task
 
@@ -50,7 +51,7 @@ class Provenance:
     """Where weights came from and what the exported file scored: `value` (0…1) of `metric` on `split` of `dataset`.
 
     `task` is the name in `training.registry` of what was trained, which `evaluate` looks up, and the service does not
-    read.
+    read. `trained_on` are the splits that the weights, or those that they began with, were trained on.
     """
 
     task: str
@@ -59,6 +60,7 @@ class Provenance:
     metric: str
     value: float
     commit: str
+    trained_on: tuple[Split, ...] = ("train",)
 
 
 class ServedClassifier(nn.Module):

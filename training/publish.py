@@ -53,7 +53,10 @@ def publish(
     task, model = _together(checkpoints, name)
     if out.exists() and not out.is_dir():
         raise TrainingError(f"{out} is a file: --out names the folder that gets the files")
-    if split == "val" and any(checkpoint.saw_validation for checkpoint in checkpoints):
+    trained_on: tuple[Split, ...] = ("train",)
+    if any(checkpoint.saw_validation for checkpoint in checkpoints):
+        trained_on = ("train", "val")
+    if split == "val" and split in trained_on:
         raise TrainingError(
             "the network, or one that it began with, was trained on the validation split too, so what it scores there "
             "says nothing: score it on --split test, or on --split train, which at least says so in the file"
@@ -72,7 +75,7 @@ def publish(
             session, _, _ = open_model(part)
             scores = evaluate(session, task, scored)
             value = scores.values[task.metric]
-            set_provenance(part, Provenance(task.name, task.dataset, split, task.metric, value, commits))
+            set_provenance(part, Provenance(task.name, task.dataset, split, task.metric, value, commits, trained_on))
             published.append(Published(path, task, scores))
         for precision, path in paths.items():
             unscored[precision].replace(path)

@@ -132,9 +132,9 @@ def train(
             refresh_batch_norm(averaged.module, training, device, recipe.batch_size)
             if validation is not None:
                 metric = validate(task, averaged.module, validation, device)
-                # Mean IoU is NaN where no pixel is labelled: then anything is better. A mean of weights that is not
-                # whole yet is none to keep, however well it does.
-                improved = last if swa else metric > state.best or not math.isfinite(state.best)
+                # Of equals the later, which has learnt for longer. Mean IoU is NaN where no pixel is labelled: then
+                # anything is better. A mean of weights that is not whole yet is none to keep, however well it does.
+                improved = last if swa else metric >= state.best or not math.isfinite(state.best)
                 state.best = metric if improved else state.best
                 entry[task.metric] = round(metric, 5)
         state.epoch, state.model = epoch + 1, averaged.module.state_dict()

@@ -32,6 +32,7 @@ _MODELS = {
                     "metric": "accuracy",
                     "value": 0.9962,
                     "commit": "84603a80ccc6",
+                    "trained_on": ["train"],
                 },
             },
             "default": False,

@@ -7,9 +7,9 @@ either side, shows as a difference. After a deliberate change, or with new model
     python -m tests.contract.golden models/checkpoints/digits.pt models/checkpoints/streets.pt
 """
 
+import argparse
 import io
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -97,9 +97,7 @@ def _answer(task: Task, module: torch.nn.Module, name: str, data: bytes) -> None
 
 
 if __name__ == "__main__":
-    if not sys.argv[1:]:
-        sys.exit(
-            "name the checkpoints whose answers are to be noted: python -m tests.contract.golden runs/digits/best.pt"
-        )
-    for argument in sys.argv[1:]:
-        make(Path(argument))
+    parser = argparse.ArgumentParser(prog="python -m tests.contract.golden", description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", type=Path, nargs="+", help="whose answers are noted, such as runs/digits/best.pt")
+    for each in parser.parse_args().checkpoint:
+        make(each)

@@ -6,6 +6,7 @@ Each frame loses a quarter of its height, is prepared either way for the exporte
 back to the cropped size and compared with the truth there. Prints the mean IoU of each.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -44,4 +45,6 @@ def main(data: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(prog="python -m tests.contract.preparation", description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="the folder with CamVid in it")
+    main(parser.parse_args().data)

@@ -15,12 +15,12 @@ from training.tasks import DIGITS, STREETS, Task
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
 def test_the_service_reads_what_training_writes(task: Task) -> None:
-    written = manifest(task, "fp16", "3", name="mine")
-    read = Manifest.parse({METADATA_KEY: json.dumps(written)})
+    text = json.dumps(manifest(task, "fp16", "3", name="mine"))
+    written, read = json.loads(text), Manifest.parse({METADATA_KEY: text})
     assert (read.name, read.task, read.version, read.precision) == ("mine", task.kind, "3", "fp16")
     assert [(each.name, each.color) for each in read.classes] == list(task.classes)
     # `provenance.task` is for training alone
-    assert read.provenance.model_dump() == {k: v for k, v in written["provenance"].items() if k != "task"}
+    assert read.provenance.model_dump(mode="json") == {k: v for k, v in written["provenance"].items() if k != "task"}
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ def test_another_model_is_asked_about_the_same_drawing(open_page: Open, several:
     with page.expect_response(lambda response: "/classify?model=brightness&" in response.url) as answered:
         select.select_option("brightness")
     assert answered.value.status == 200
-    expect(page.locator("#digit-about")).to_contain_text("version 1: 50.00% accuracy")
+    expect(page.locator("#digit-about")).to_contain_text("version 1: 50.00% accuracy on none (test);")
     page.click("#tab-streets")
     expect(page.locator("#street-model")).to_be_hidden()  # there is one alone
+    expect(page.locator("#street-about")).to_contain_text("50.00% accuracy on none (train, seen in training);")

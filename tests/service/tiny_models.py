@@ -38,10 +38,8 @@ def metadata(**changes: Any) -> dict[str, Any]:
 def street_metadata(**changes: Any) -> dict[str, Any]:
     """The manifest of `streets`, with changes."""
     size = {"height": STREET_HEIGHT, "width": STREET_WIDTH, "color": "RGB"}
-    return (
-        metadata(name="streets", task="segmentation", input=size, preparation="stretch", classes=STREET_CLASSES)
-        | changes
-    )
+    fixed = {"name": "streets", "task": "segmentation", "input": size, "preparation": "stretch"}
+    return metadata(**fixed, classes=STREET_CLASSES, provenance=PROVENANCE | {"split": "train"}) | changes
 
 
 def classifier(

@@ -68,6 +68,9 @@ def test_train_export_evaluate_from_the_command_line(
     assert code == 0, output
     assert "of 40 correct" in output
     assert "top-5 accuracy" in output
+    assert "It was trained on these pictures" not in output
+    output = _run("evaluate", models / "digits.fp32.onnx", "--data", mnist, "--split", "train")[1]
+    assert "It was trained on these pictures, so this is not how it does on others." in output
     _, manifest, _ = open_model(models / "digits.fp32.onnx")
     shown = next(line for line in output.splitlines() if line.startswith("accuracy"))
     assert shown.split()[-1] == f"{manifest['provenance']['value']:.2%}"

@@ -124,6 +124,13 @@ def test_damaged_camvid_is_explained(camvid: Path) -> None:
     (camvid / "camvid" / "test.txt").write_bytes(b"caf\xe9.png caf\xe9.png")
     with pytest.raises(DataError, match=r"test\.txt is no text in UTF-8"):
         load_camvid(camvid, "test")
+    (camvid / "camvid" / "test.txt").unlink()
+    with pytest.raises(DataError, match=r"no test\.txt in .*; it has train and val \(--split\)"):
+        load_camvid(camvid, "test")
+    with pytest.raises(
+        DataError, match=r"no val\.txt in .*; `python -m training download streets --data DATA` fetches"
+    ):
+        load_camvid(camvid / "nothing", "val")
 
 
 def test_a_shuffled_pass_is_seeded_and_drops_the_small_rest() -> None:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import onnx
 import pytest
@@ -15,7 +16,7 @@ from training.data.camvid import load_camvid
 from training.data.labelled import LabelledImages, Split
 from training.data.street_augmentation import StreetAugmentation
 from training.errors import ExportError
-from training.evaluate import open_model
+from training.evaluate import open_model, saw
 from training.export import IR_VERSION, METADATA_KEY, OPSET, manifest, served
 from training.recipe import Recipe, Stage
 from training.registry import TASKS
@@ -127,6 +128,11 @@ def _exported(task: Task, path: Path, /, **provenance: str | None) -> Path:
     proto.metadata_props.add(key=METADATA_KEY, value=json.dumps(content))
     onnx.save(proto, path)
     return path
+
+
+def test_files_that_do_not_name_what_they_were_trained_on_were_on_the_training_split(tmp_path: Path) -> None:
+    _, manifest, _ = open_model(_exported(STREETS, tmp_path / "x.onnx", trained_on=None))
+    assert [split for split in get_args(Split) if saw(manifest, split)] == ["train"]
 
 
 def test_files_that_do_not_name_their_task_are_of_the_first_with_their_data(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ import torch
 
 from training import export
 from training.checkpoint import Checkpoint, plain_config
-from training.data.labelled import LabelledImages
+from training.data.labelled import LabelledImages, Split
 from training.errors import CheckpointError, ExportError, TrainingError
-from training.evaluate import evaluate, open_model
+from training.evaluate import evaluate, open_model, saw
 from training.export import Precision
 from training.publish import publish
 from training.registry import TASKS
@@ -46,6 +47,7 @@ def test_files_are_scored_and_entered_into_the_sums(mnist: Path, tmp_path: Path)
             "metric": "accuracy",
             "value": each.scores.values["accuracy"],
             "commit": "abc",
+            "trained_on": ["train"],
         }
         digest = hashlib.sha256(each.path.read_bytes()).hexdigest()
         assert f"{digest}  {each.path.name}" in (out / "SHA256SUMS").read_text().splitlines()
@@ -125,7 +127,9 @@ def test_a_score_on_pictures_that_were_trained_on_is_not_called_validation(mnist
     for each in (state, later):
         with pytest.raises(TrainingError, match="was trained on the validation split too"):
             publish([_checkpoint(), each], mnist, "val", tmp_path, name="both")
-    assert publish([state], mnist, "test", tmp_path)
+    made = publish([state], mnist, "test", tmp_path)[0]
+    _, manifest, _ = open_model(made.path)
+    assert [split for split in get_args(Split) if saw(manifest, split)] == ["train", "val"]
 
 
 def test_seeds_are_compared_at_the_end_of_one_recipe(mnist: Path, tmp_path: Path) -> None:

@@ -242,9 +242,14 @@ def test_the_command_writes_a_page_of_a_classifier(digits_file: Path, mnist: Pat
     assert len(scores["mistakes"]) == 40 - np.trace(matrix)
     assert f"<td>accuracy</td><td>{np.trace(matrix) / 40:.2%}</td>" in page
     # A second report without the log leaves no picture of the first.
-    assert _report(digits_file, "--data", mnist, "--out", out)[0] == 0
+    assert "trained on these pictures" not in page
+    code, output = _report(digits_file, "--data", mnist, "--out", out, "--split", "train")
+    assert code == 0, output
+    assert "It was trained on these pictures" in output
     assert not (out / "learning-curves.png").exists()
-    assert "Learning curves" not in (out / "index.html").read_text(encoding="utf-8")
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "Learning curves" not in page
+    assert "<td>trained on these pictures</td><td>yes" in page
 
 
 def test_a_page_of_a_segmenter(camvid: Path, tmp_path: Path) -> None:

@@ -71,6 +71,17 @@ def _of(commands: list[list[str]], name: str) -> list[list[str]]:
     return [words for command, *words in commands if command == name]
 
 
+@pytest.mark.parametrize("script", ["scripts/train-digits", "scripts/train-streets"])
+@pytest.mark.parametrize(("word", "code"), [("--help", 0), ("-h", 0), ("--data", 2)])
+def test_what_is_no_folder_is_told_the_usage_and_trains_nothing(
+    checkout: Path, script: str, word: str, code: int
+) -> None:
+    told = subprocess.run(["/bin/sh", script, word], cwd=checkout, check=False, capture_output=True, text=True)
+    assert told.returncode == code
+    assert f"{script} [DATA [OUT]]" in told.stderr
+    assert not (checkout / "asked").exists()
+
+
 def test_train_digits(checkout: Path) -> None:
     commands = _asked(checkout, "scripts/train-digits")
     trained = [(words[0], words[words.index("--seed") + 1]) for words in _of(commands, "train")]

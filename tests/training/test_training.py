@@ -111,6 +111,15 @@ def test_training_learns_and_keeps_the_best(digits: tuple[LabelledImages, Labell
     assert best.optimizer is None
 
 
+def test_of_equals_on_validation_the_later_is_kept(
+    digits: tuple[LabelledImages, LabelledImages], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.25, 0.75, 0.75, 0.5])
+    monkeypatch.setattr("training.train.validate", lambda *_: next(scores))
+    best = train(SHORT, *digits, tmp_path / "run", choose_device("cpu"), epochs=4)
+    assert (best.epoch, best.best) == (3, 0.75)
+
+
 def test_compiling_is_asked_of_the_trained_network_alone(
     digits: tuple[LabelledImages, LabelledImages], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -149,7 +149,9 @@ def _folder(data: Path, split: Split) -> Path:
     for folder in (data, data / "camvid"):
         if (folder / f"{split}.txt").is_file():
             return folder
-    raise DataError(f"no {split}.txt in {data} or {data / 'camvid'}; {_FETCH}")
+    there = [each for each in get_args(Split) if any((d / f"{each}.txt").is_file() for d in (data, data / "camvid"))]
+    hint = f"it has {' and '.join(there)} (--split)" if there else _FETCH
+    raise DataError(f"no {split}.txt in {data} or {data / 'camvid'}; {hint}")
 
 
 def _sequence_of(name: str) -> str:

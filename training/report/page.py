@@ -10,9 +10,9 @@ from typing import Any
 
 import onnxruntime
 
-from training.data.labelled import LabelledImages
+from training.data.labelled import LabelledImages, Split
 from training.errors import ReportError
-from training.evaluate import Scores, answer
+from training.evaluate import Scores, answer, saw
 from training.report.findings import (
     ClassificationFindings,
     SegmentationFindings,
@@ -40,7 +40,7 @@ def write_report(
     task: Task,
     data: LabelledImages,
     *,
-    split: str,
+    split: Split,
     out: Path,
     log: TrainingLog | None = None,
 ) -> tuple[Path, Scores]:
@@ -81,6 +81,7 @@ def write_report(
         "precision": manifest["precision"],
         "dataset": task.dataset,
         "split": split,
+        "trained_on": saw(manifest, split),
         "pictures": len(data),
     }
     try:
@@ -141,6 +142,8 @@ def html(title: str, facts: Sequence[tuple[str, str]], sections: Sequence[Sectio
 
 def _facts(about: dict[str, Any], scores: Scores) -> list[tuple[str, str]]:
     facts = [("pictures", f"{about['pictures']:,}"), ("model version", str(about["version"]))]
+    if about["trained_on"]:
+        facts.append(("trained on these pictures", "yes, so this is not how it does on others"))
     return facts + [(name, f"{value:.2%}") for name, value in scores.values.items()]
 
 

@@ -51,10 +51,11 @@ export function showTimes(place, { server, total, roundTrip }) {
 export function offerModels(models, { select, about, onChange }) {
   const describe = () => {
     const { manifest, provider, precision } = models[select.selectedIndex];
-    const { metric, value, dataset, split } = manifest.provenance;
+    const { metric, value, dataset, split, trained_on: seen } = manifest.provenance;
+    const pictures = seen.includes(split) ? `${split}, seen in training` : split;
     const name = models.length < 2 ? `${manifest.name}, ` : ""; // else the list beside it says so
     about.textContent =
-      `${name}version ${manifest.version}: ${(value * 100).toFixed(2)}% ${metric} on ${dataset} (${split}); ` +
+      `${name}version ${manifest.version}: ${(value * 100).toFixed(2)}% ${metric} on ${dataset} (${pictures}); ` +
       `${precision} on ${provider.toUpperCase()}`;
   };
   select.replaceChildren(...models.map(({ manifest }) => new Option(manifest.name, manifest.name)));
