@@ -101,13 +101,16 @@ def test_train_digits(checkout: Path) -> None:
 
 def test_train_streets(checkout: Path) -> None:
     commands = _asked(checkout, "scripts/train-streets")
-    assert [command for command, *_ in commands] == ["train", "export", "train", "export"]
-    alone, served = _of(commands, "train")
-    assert "--with-validation" not in alone
-    assert "--with-validation" in served
+    assert [command for command, *_ in commands] == ["train", "train", "export"] * 2
+    alone, alone_on, served, served_on = _of(commands, "train")
+    assert not any("--with-validation" in words for words in (alone, alone_on))
+    assert all("--with-validation" in words for words in (served, served_on))
     assert "--download" in alone
     assert not any({"--init", "--resume", "--epochs"} & set(words) for words in (alone, served))
-    for trained, exported, split in zip((alone, served), _of(commands, "export"), ("val", "train"), strict=True):
+    for begun, on in ((alone, alone_on), (served, served_on)):
+        assert on[on.index("--init") + 1] == begun[begun.index("--run") + 1] + "/last.pt"
+        assert "--epochs" in on
+    for trained, exported, split in zip((alone_on, served_on), _of(commands, "export"), ("val", "train"), strict=True):
         assert exported[0] == trained[trained.index("--run") + 1] + "/last.pt"
         assert exported[exported.index("--split") + 1] == split
     assert exported[exported.index("--out") + 1] == "out"
