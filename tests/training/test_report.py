@@ -250,6 +250,7 @@ def test_the_command_writes_a_page_of_a_classifier(digits_file: Path, mnist: Pat
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "Learning curves" not in page
     assert "<td>trained on these pictures</td><td>yes" in page
+    assert json.loads((out / "scores.json").read_text(encoding="utf-8"))["seen_in_training"] is True
 
 
 def test_a_page_of_a_segmenter(camvid: Path, tmp_path: Path) -> None:

@@ -146,12 +146,15 @@ def _made(folder: Path) -> Path:
 
 
 def _folder(data: Path, split: Split) -> Path:
-    for folder in (data, data / "camvid"):
-        if (folder / f"{split}.txt").is_file():
-            return folder
-    there = [each for each in get_args(Split) if any((d / f"{each}.txt").is_file() for d in (data, data / "camvid"))]
+    there = {each: folder for folder in (data / "camvid", data) for each in get_args(Split) if _lists(folder, each)}
+    if split in there:
+        return there[split]
     hint = f"it has {' and '.join(there)} (--split)" if there else _FETCH
     raise DataError(f"no {split}.txt in {data} or {data / 'camvid'}; {hint}")
+
+
+def _lists(folder: Path, split: Split) -> bool:
+    return (folder / f"{split}.txt").is_file()
 
 
 def _sequence_of(name: str) -> str:

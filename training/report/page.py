@@ -81,7 +81,7 @@ def write_report(
         "precision": manifest["precision"],
         "dataset": task.dataset,
         "split": split,
-        "trained_on": saw(manifest, split),
+        "seen_in_training": saw(manifest, split),
         "pictures": len(data),
     }
     try:
@@ -142,7 +142,7 @@ def html(title: str, facts: Sequence[tuple[str, str]], sections: Sequence[Sectio
 
 def _facts(about: dict[str, Any], scores: Scores) -> list[tuple[str, str]]:
     facts = [("pictures", f"{about['pictures']:,}"), ("model version", str(about["version"]))]
-    if about["trained_on"]:
+    if about["seen_in_training"]:
         facts.append(("trained on these pictures", "yes, so this is not how it does on others"))
     return facts + [(name, f"{value:.2%}") for name, value in scores.values.items()]
 
