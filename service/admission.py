@@ -122,10 +122,10 @@ def _asked_timeout_s(headers: Headers) -> float | None:
     """What `TIMEOUT_HEADER` asks for.
 
     Raises:
-        InvalidRequestError: it is no positive whole number.
+        InvalidRequestError: it is no positive whole number, or there are several.
     """
-    asked = headers.get(TIMEOUT_HEADER)
-    if asked is None:
+    asked = ", ".join(headers.getlist(TIMEOUT_HEADER))
+    if not asked and TIMEOUT_HEADER not in headers:
         return None
     digits = asked.lstrip("0") if asked.isascii() and asked.isdigit() else ""
     if not digits:

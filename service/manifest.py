@@ -64,7 +64,7 @@ class Provenance(_Part):
     dataset: str
     split: str
     metric: str
-    value: float
+    value: float = Field(ge=0, le=1)
     commit: str
     trained_on: tuple[str, ...] = ("train",)  # what files that do not say it were trained on, too
 
@@ -78,7 +78,9 @@ class Manifest(_Part):
     schema_: int = Field(alias="schema", ge=1)
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
     task: Task
-    version: str = Field(min_length=1)
+    version: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+    )  # it is a part of paths, /v2/models/NAME/versions/VERSION
     precision: Precision
     input: ModelInput
     preparation: Preparation

@@ -52,7 +52,7 @@ async def read_uploads(headers: Headers, chunks: AsyncIterator[bytes], *, max_pi
         InvalidRequestError: multipart that is cut short or has no picture in it.
         TooManyPicturesError: more than `max_pictures`.
     """
-    encoding = headers.get("content-encoding", "identity").lower()
+    encoding = ", ".join(headers.getlist("content-encoding") or ["identity"]).lower()
     if encoding != "identity":
         raise UnsupportedContentError(f"A body encoded as {encoding[:50]!r} is not taken: send the picture as it is.")
     declared = headers.get("content-type", "application/octet-stream")

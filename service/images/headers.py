@@ -22,6 +22,7 @@ _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _MAX_JUNK, _MAX_JUNK_IN_ALL = 4096, 65_536  # bytes between two JPEG segments; some cameras pad, nobody pads more
 _COMPRESSED_CHUNKS = frozenset({b"zTXt", b"iTXt", b"iCCP"})
 _MAX_COMPRESSED_CHUNKS = 64  # each is unpacked, to at most 1 MB; a real picture has a few
+_BMP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})  # bytes: those that Pillow reads
 _MAX_PARTS = 65_536  # chunks, segments or sub-blocks; a real picture has a few, or one per 8 KB of data
 
 
@@ -55,7 +56,7 @@ def read_header(data: bytes | memoryview) -> Header:
         NotAPictureError: the bytes begin like none of JPEG, PNG, WebP, GIF and BMP.
         UnreadablePictureError: they begin like one, and its header is cut short or damaged.
     """
-    start = bytes(data[:16])
+    start = bytes(data[:18])
     if not start:
         raise UnreadablePictureError("The picture is empty: no bytes were sent.")
     for format_, is_format, read_size in _FORMATS:
@@ -199,6 +200,11 @@ def _gif_size(data: bytes | memoryview) -> tuple[int, int]:
     raise UnreadablePictureError("The GIF picture has no frame where one should be: it is damaged.")
 
 
+def _is_bmp(start: bytes) -> bool:
+    # Two letters are few to tell a picture by: many a text begins with them.
+    return start.startswith(b"BM") and (len(start) < 18 or int.from_bytes(start[14:18], "little") in _BMP_HEADERS)
+
+
 def _bmp_size(data: bytes | memoryview) -> tuple[int, int]:
     (header_size,) = struct.unpack_from("<I", data, 14)
     if header_size == 12:
@@ -215,5 +221,5 @@ _FORMATS: tuple[tuple[Format, Callable[[bytes], bool], Callable[[bytes | memoryv
     ("PNG", lambda start: start.startswith(b"\x89PNG\r\n\x1a\n"), _png_size),
     ("WEBP", lambda start: start.startswith(b"RIFF") and start[8:12] == b"WEBP", _webp_size),
     ("GIF", lambda start: start.startswith((b"GIF87a", b"GIF89a")), _gif_size),
-    ("BMP", lambda start: start.startswith(b"BM"), _bmp_size),
+    ("BMP", _is_bmp, _bmp_size),
 )

@@ -22,7 +22,7 @@ def inflated(headers: Headers, body: AsyncIterator[bytes], *, max_bytes: int, ho
         BodyTooLargeError: more than `max_bytes` come out of it.
         OverloadedError: `hold` has no room for more.
     """
-    encoding = headers.get("content-encoding", "identity").strip().lower()
+    encoding = ", ".join(headers.getlist("content-encoding") or ["identity"]).strip().lower()
     if encoding == "identity":
         return body
     encoding = encoding.removeprefix("x-")  # RFC 9110 8.4.1.3

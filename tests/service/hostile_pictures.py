@@ -18,6 +18,7 @@ def foreign() -> dict[str, bytes]:
     picture = gradient()
     return {
         "text": b"not a picture at all, just words",
+        "text that begins as a bmp": b"BMW is a car, and this is text and nothing else, to its end.",
         "svg": b'<svg xmlns="http://www.w3.org/2000/svg"><rect width="9" height="9"/></svg>',
         "eps": encoded(picture, "EPS"),
         "psd": b"8BPS\x00\x01" + bytes(6) + struct.pack(">HIIHH", 3, 8, 8, 8, 3) + bytes(64),

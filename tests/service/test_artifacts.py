@@ -71,6 +71,13 @@ def test_a_model_from_elsewhere(tmp_path: Path) -> None:
         ({"classes": tiny_models.DIGIT_CLASSES[1:]}, "listed by id"),
         ({"input": {"height": 32, "width": 32, "color": "L"}}, "mnist-digit is for classification of 28×28"),
         ({"provenance": None}, "invalid at provenance"),
+        ({"version": ""}, "invalid at version"),
+        ({"version": "1/2"}, "invalid at version"),
+        ({"version": "1\n"}, "invalid at version"),
+        *(
+            ({"provenance": {**metadata()["provenance"], "value": value}}, r"invalid at provenance\.value")
+            for value in (float("nan"), float("inf"), -0.1, 1.1)
+        ),
     ],
 )
 def test_invalid_metadata(changes: dict[str, Any], complaint: str) -> None:

@@ -117,9 +117,18 @@ def test_bodies_that_cannot_be_used(
 
 
 def test_a_body_that_is_compressed(connection: Connection) -> None:
-    connection.send(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx")
+    for encodings in (b"Content-Encoding: gzip", b"Content-Encoding: identity\r\nContent-Encoding: gzip"):
+        connection.send(b"POST /classify HTTP/1.1\r\nHost: x\r\n" + encodings + b"\r\nContent-Length: 1\r\n\r\nx")
+        reply = connection.reply()
+        assert (reply.status, reply.problem) == (415, "unsupported-content")
+
+
+def test_two_deadlines(connection: Connection) -> None:
+    times = b"X-Request-Timeout-Ms: 5000\r\nX-Request-Timeout-Ms: 9000\r\n"
+    connection.send(b"POST /classify HTTP/1.1\r\nHost: x\r\n" + times + b"Content-Length: 1\r\n\r\nx")
     reply = connection.reply()
-    assert (reply.status, reply.problem) == (415, "unsupported-content")
+    assert (reply.status, reply.problem) == (422, "invalid-request")
+    assert b"and not '5000, 9000'" in reply.body
 
 
 def test_a_length_over_the_limit_is_refused_unread(connection: Connection) -> None:

@@ -195,7 +195,7 @@ def _is_small(body: dict[str, Any]) -> bool:
         (bytes(784), {"parameters": {"binary_data_size": 783}}, "783, and 784 bytes follow"),
         (bytes(784), {"parameters": {"binary_data_size": True}}, "binary_data_size is true"),
         (bytes(784), {"parameters": {"binary_data_size": "784"}}, 'is "784", and 784 bytes'),
-        (bytes(784), {"parameters": {"binary_data_size": {"a": ["b" * 1000]}}}, 'is {"a":["b'),
+        (bytes(784), {"parameters": {"binary_data_size": {"a": ["b" * 1000]}}}, "is no number, and 784"),
         (bytes(784), {"parameters": {"binary_data_size": -784}}, "-784"),
         (bytes(784), {"parameters": {"binary_data_size": None}}, "784 bytes follow the JSON"),
         (bytes(784), {"parameters": None}, "784 bytes follow the JSON"),

@@ -68,6 +68,8 @@ def test_compressed_bodies(client: httpx.Client) -> None:
         assert response.status_code == status, response.text
     assert client.post(INFER, content=good, headers={"content-encoding": "x-gzip"}).status_code == 200
     refused(client.post(INFER, content=good, headers={"content-encoding": "br"}), 415, "gzip, deflate")
+    twice = [("content-encoding", "identity"), ("content-encoding", "gzip")]
+    refused(client.post(INFER, content=good, headers=twice), 415, "'identity, gzip' is not taken")
     bomb = gzip.compress(bytes(50_000_000))
     refused(client.post(INFER, content=bomb, headers={"content-encoding": "gzip"}), 413, "inflated")
 
