@@ -77,7 +77,7 @@ class Checkpoint:
                 f"{path} is damaged: {damaged} in it has another checksum; copy it anew, or train again"
             )
         of_this_version = isinstance(content, dict) and content.pop("format", None) == _FORMAT
-        if not (of_this_version and required <= set(content) <= names):
+        if not (of_this_version and required <= set(content) <= names and _well_formed(content)):
             raise CheckpointError(f"{path} is not a checkpoint of this version of `python -m training`")
         return cls(**content)
 
@@ -150,7 +150,7 @@ class Checkpoint:
         """The task, and its network with these weights, on the CPU in evaluation mode.
 
         Raises:
-            CheckpointError: when the task is unknown, or its network is configured otherwise today.
+            CheckpointError: when the task is unknown, or its network is configured otherwise, or has other weights.
         """
         task = TASKS.get(self.task)
         if task is None:
@@ -163,8 +163,25 @@ class Checkpoint:
                 f"the checkpoint's network is not the one that {self.task} is configured as now: it has {differing}"
             )
         model = task.build()
-        model.load_state_dict(self.model)
+        try:
+            model.load_state_dict(self.model)
+        except RuntimeError as error:
+            faults = "; ".join(line.strip() for line in str(error).splitlines()[1:])
+            raise CheckpointError(
+                f"the checkpoint's weights are not those of {self.task} as it is now: {faults}"
+            ) from error
         return task, model.eval()
+
+
+def _well_formed(content: dict[str, Any]) -> bool:
+    """Whether the values are of the types that a checkpoint's have: all that is used before training goes on."""
+    types = {"task": str, "config": dict, "epoch": int, "epochs": int, "seed": int, "model": dict, "commit": str}
+    settings, weights = content.get("settings"), content["model"]
+    return (
+        all(isinstance(content[name], kind) for name, kind in types.items() if name in content)
+        and all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in weights.items())
+        and (settings is None or isinstance(settings, dict))
+    )
 
 
 def plain_config(task: Task) -> dict[str, Any]:

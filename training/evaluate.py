@@ -1,6 +1,5 @@
 """Scores of an exported file, computed from that file: what is published is what is served."""
 
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from training.data.labelled import LabelledImages, Split
-from training.errors import ExportError
-from training.export import METADATA_KEY
+from training.errors import DataError, ExportError
+from training.manifest import METADATA_KEY, read_manifest
 from training.metrics import confusion_matrix, segmentation_scores, top_k_correct
 from training.registry import TASKS
 from training.tasks import Task
@@ -37,7 +36,8 @@ def open_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]
     """Open an exported file: its session, its manifest, and the task that it was trained for.
 
     Raises:
-        ExportError: when it is not an exported file of this project, or no task here has its classes.
+        ExportError: when it is not an exported file of this project, it is of a newer one, or no task here has its
+            pictures and classes.
     """
     if not path.is_file():
         raise ExportError(f"there is no file {path}")
@@ -52,10 +52,13 @@ def open_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]
     if text is None:
         raise ExportError(f"{path} has no {METADATA_KEY!r} metadata; export it with `python -m training export`")
     try:
-        manifest = json.loads(text)
-        return session, manifest, _trained_task(path, manifest)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ExportError(f"{path} has damaged {METADATA_KEY!r} metadata ({error!r}); export it again") from error
+        manifest = read_manifest(text, path)
+        task = _trained_task(path, manifest)
+        _check_ends(path, session, manifest, task)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        why = str(error) if isinstance(error, ValueError) else repr(error)  # a KeyError's text is the key alone
+        raise ExportError(f"{path} has damaged {METADATA_KEY!r} metadata ({why}); export it again") from error
+    return session, manifest, task
 
 
 def _trained_task(path: Path, manifest: dict[str, Any]) -> Task:
@@ -78,10 +81,24 @@ def _trained_task(path: Path, manifest: dict[str, Any]) -> Task:
     return task
 
 
+def _check_ends(path: Path, session: onnxruntime.InferenceSession, manifest: dict[str, Any], task: Task) -> None:
+    """Check that manifest and graph are of pictures, and a graph of answers, as the task has them."""
+    size = {"height": task.height, "width": task.width, "color": task.color}
+    if manifest["input"] != size:
+        raise ExportError(f"{path} is for pictures of {manifest['input']}, but {task.name} for those of {size}")
+    pictures = ["images", "tensor(uint8)", [task.height, task.width, 1 if task.color == "L" else 3]]
+    if task.kind == "classification":
+        answers = ["probabilities", "tensor(float)", [len(task.classes)]]
+    else:
+        answers = ["labels", "tensor(uint8)", [task.height, task.width]]
+    found = [[each.name, each.type, each.shape[1:]] for each in (*session.get_inputs(), *session.get_outputs())]
+    if found != [pictures, answers]:
+        raise ExportError(f"{path} holds a graph with the ends {found}; {task.name} has {[pictures, answers]}")
+
+
 def saw(manifest: dict[str, Any], split: Split) -> bool:
     """Whether the network was trained on that split's pictures: then scores on them say nothing of others."""
-    # Files from before provenance named the splits are of networks that were trained on the training split, if no more.
-    return split in manifest["provenance"].get("trained_on", ("train",))
+    return split in manifest["provenance"]["trained_on"]
 
 
 def evaluate(session: onnxruntime.InferenceSession, task: Task, data: LabelledImages) -> Scores:
@@ -94,6 +111,7 @@ def answer(session: onnxruntime.InferenceSession, task: Task, data: LabelledImag
 
     Raises:
         DataError: when pictures or labels are not those that the task speaks of.
+        ExportError: when answers are no probabilities, or name classes that the task does not have.
     """
     task.check(data)
     batch_size = 100 if task.kind == "classification" else 1
@@ -101,16 +119,28 @@ def answer(session: onnxruntime.InferenceSession, task: Task, data: LabelledImag
     answers = []
     for images, _ in tqdm(data.batches(batch_size), "evaluating", steps, leave=False, disable=None):
         answers.append(session.run(None, {"images": np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())})[0])
-    return np.concatenate(answers)
+    every = np.concatenate(answers)
+    if task.kind == "classification":
+        if not ((every >= 0) & (every <= 1 + 1e-3)).all():  # False of NaN too
+            raise ExportError("the network answers some of the pictures with something that is no probability")
+    elif every.max() >= len(task.classes):
+        raise ExportError(f"the network names class {every.max()}, and {task.name} has {len(task.classes)} classes")
+    return every
 
 
 def score(task: Task, answers: NDArray[Any], data: LabelledImages) -> Scores:
-    """Scores of the answers (as `answer` gives them) to all of `data`."""
+    """Scores of the answers (as `answer` gives them) to all of `data`.
+
+    Raises:
+        DataError: when no pixel is labelled, so that nothing can be scored.
+    """
     truth, classes = data.targets.numpy(), len(task.classes)
     if task.kind == "segmentation":
         matrix = np.zeros((classes, classes), np.int64)
         for true, found in zip(truth, answers, strict=True):  # one by one: counting takes 24 bytes a pixel
             matrix += confusion_matrix(true, found, classes)
+        if not matrix.any():
+            raise DataError(f"{data.source} holds no labelled pixel: there is nothing to score")
         scores = segmentation_scores(matrix)
         values = {
             "mean IoU": scores.mean_iou,

@@ -8,13 +8,12 @@ bytes. No code is shared with the service, only the file.
 import copy
 import json
 import logging
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,14 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.data.labelled import Split
 from training.errors import ExportError
+from training.manifest import METADATA_KEY, Precision, Provenance, check_servable, manifest
 from training.tasks import LabelsPixels, Task
 
-Precision = Literal["fp32", "fp16"]
-
-METADATA_KEY = "sightline"
-SCHEMA = 1
 OPSET = 18
 IR_VERSION = 10  # what onnx writes by default (14) is refused by onnxruntime 1.31
 PARITY_BATCH_SIZES = (1, 2, 5, 8)
@@ -40,27 +35,7 @@ _FP32_TOLERANCE = 1e-4
 # fp16 keeps 11 bits of mantissa; measured on trained networks the largest difference was below 1e-2 of a probability,
 # and labels differ where two classes are nearly even.
 _FP16_TOLERANCE = 2e-2
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
-_LARGEST_SIDE = 8192
 _LABELS_AGREEING = {"fp32": 0.9999, "fp16": 0.995}
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where weights came from and what the exported file scored: `value` (0…1) of `metric` on `split` of `dataset`.
-
-    `task` is the name in `training.registry` of what was trained, which `evaluate` looks up, and the service does not
-    read. `trained_on` are the splits that the weights, or those that they began with, were trained on.
-    """
-
-    task: str
-    dataset: str
-    split: str
-    metric: str
-    value: float
-    commit: str
-    trained_on: tuple[Split, ...] = ("train",)
 
 
 class ServedClassifier(nn.Module):
@@ -118,7 +93,8 @@ def export(
         ExportError: when there are fewer pictures, the network has another number of classes than the task, the service
             would refuse what the manifest says, or answers differ at one of the batch sizes 1, 2, 5 and 8.
     """
-    check_servable(task, name or task.name, version)
+    name = task.name if name is None else name
+    check_servable(task, name, version)
     if len(pictures) < max(PARITY_BATCH_SIZES):
         raise ExportError(
             f"there are {len(pictures)} pictures to compare answers to; at least {max(PARITY_BATCH_SIZES)} are needed"
@@ -147,42 +123,6 @@ def answers(module: nn.Module, pictures: NDArray[np.uint8]) -> NDArray[Any]:
     """What PyTorch answers to uint8 pictures N×H×W×C: probabilities N×K or labels N×H×W."""
     result: NDArray[Any] = module(torch.from_numpy(pictures)).numpy()
     return result
-
-
-def manifest(task: Task, precision: Precision, version: str, name: str | None = None) -> dict[str, Any]:
-    """The artifact's manifest, as plain values; the score is not known yet."""
-    return {
-        "schema": SCHEMA,
-        "name": name or task.name,
-        "task": task.kind,
-        "version": version,
-        "precision": precision,
-        "input": {"height": task.height, "width": task.width, "color": task.color},
-        "preparation": task.preparation,
-        "classes": [{"id": i, "name": name, "color": color} for i, (name, color) in enumerate(task.classes)],
-        "provenance": asdict(Provenance(task.name, task.dataset, "none", task.metric, 0.0, "unknown")),
-    }
-
-
-def check_servable(task: Task, name: str, version: str) -> None:
-    """Check what the service asks of a manifest, which it does not start with otherwise (`service/manifest.py`)."""
-    faults = []
-    if not _NAME.fullmatch(name):
-        faults.append(f"the name {name!r}: letters, digits, - and _ are taken, the first a letter or a digit")
-    if not version:
-        faults.append("a version of no characters")
-    if not 2 <= len(task.classes) <= 256:
-        faults.append(f"{len(task.classes)} classes: 2 to 256 are taken")
-    for label, color in task.classes:
-        if not label or not _COLOR.fullmatch(color):
-            faults.append(f"the class {label!r} of colour {color!r}: a name and a colour like #4e79a7 are taken")
-    if max(task.height, task.width) > _LARGEST_SIDE:
-        faults.append(f"a side of {max(task.height, task.width)} pixels: {_LARGEST_SIDE} at most are taken")
-    form = (task.kind, task.height, task.width, task.color)
-    if task.preparation == "mnist-digit" and form != ("classification", 28, 28, "L"):
-        faults.append(f"the preparation mnist-digit: it is for classification of 28×28 L, not {form}")
-    if faults:
-        raise ExportError(f"the service would not serve {'; nor '.join(faults)}")
 
 
 def set_provenance(path: Path, provenance: Provenance) -> None:

@@ -11,7 +11,8 @@ from training.checksums import refresh_sum
 from training.data.labelled import Split
 from training.errors import TrainingError
 from training.evaluate import Scores, evaluate, open_model
-from training.export import PARITY_BATCH_SIZES, Precision, Provenance, export, set_provenance
+from training.export import PARITY_BATCH_SIZES, export, set_provenance
+from training.manifest import Precision, Provenance
 from training.models.deep_cnn import Ensemble
 from training.tasks import Task
 
@@ -65,7 +66,7 @@ def publish(
     commits = ", ".join(dict.fromkeys(checkpoint.commit for checkpoint in checkpoints))
     # The service loads whole files only, and takes those of one name and version as one model: so none is shown to it
     # until both are there.
-    paths = {precision: out / f"{name or task.name}.{precision}.onnx" for precision in PRECISIONS}
+    paths = {precision: out / f"{task.name if name is None else name}.{precision}.onnx" for precision in PRECISIONS}
     unscored = {precision: path.with_name(path.name + ".part") for precision, path in paths.items()}
     published = []
     try:

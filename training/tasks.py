@@ -106,6 +106,8 @@ class Task:
         if found != expected:
             raise DataError(f"{data.source} holds pictures of {found}; {self.name} takes {expected} (H×W×C)")
         size = (len(data), self.height, self.width) if self.kind == "segmentation" else (len(data),)
+        if not len(data):
+            raise DataError(f"{data.source} holds no pictures")
         if tuple(data.targets.shape) != size:
             raise DataError(f"{data.source} holds labels of {tuple(data.targets.shape)}; {size} are expected")
         labels = {int(label) for part in data.targets.numpy() for label in np.unique(part)}

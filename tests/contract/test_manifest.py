@@ -8,7 +8,7 @@ import pytest
 
 from service.manifest import Manifest, ManifestError
 from training.errors import ExportError
-from training.export import METADATA_KEY, check_servable, manifest
+from training.manifest import METADATA_KEY, check_servable, manifest
 from training.registry import TASKS
 from training.tasks import DIGITS, STREETS, Task
 
@@ -28,7 +28,10 @@ def test_the_service_reads_what_training_writes(task: Task) -> None:
     [
         (DIGITS, {}, "my.digits", "1", "the name 'my.digits'"),
         (DIGITS, {}, "_digits", "1", "the name '_digits'"),
-        (DIGITS, {}, "digits", "", "a version of no characters"),
+        (DIGITS, {}, "", "1", "the name ''"),
+        (DIGITS, {}, "digits", "", "the version ''"),
+        (DIGITS, {}, "digits", "1/2", "the version '1/2'"),
+        (DIGITS, {}, "digits", "1\n", r"the version '1\\n'"),
         (DIGITS, {"classes": DIGITS.classes[:1]}, "digits", "1", "1 classes"),
         (DIGITS, {"classes": (("a", "red"), ("b", "#000000"))}, "digits", "1", "the class 'a' of colour 'red'"),
         (DIGITS, {"classes": (("", "#ffffff"), ("b", "#000000"))}, "digits", "1", "the class ''"),

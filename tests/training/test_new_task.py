@@ -3,9 +3,11 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,9 +17,10 @@ from training import command_line
 from training.data.camvid import load_camvid
 from training.data.labelled import LabelledImages, Split
 from training.data.street_augmentation import StreetAugmentation
-from training.errors import ExportError
-from training.evaluate import open_model, saw
-from training.export import IR_VERSION, METADATA_KEY, OPSET, manifest, served
+from training.errors import DataError, ExportError
+from training.evaluate import answer, open_model, saw, score
+from training.export import IR_VERSION, OPSET, served
+from training.manifest import METADATA_KEY, manifest
 from training.recipe import Recipe, Stage
 from training.registry import TASKS
 from training.tasks import DIGITS, STREETS, LabelsPixels, Task
@@ -117,17 +120,102 @@ def test_its_own_labels_are_what_is_exported(network: type[Pixelwise]) -> None:
     assert torch.equal(found, 1 - most_probable if network is OwnLabels else most_probable)
 
 
+def _graph(task: Task, weight: float = 0.0) -> onnx.ModelProto:
+    """A tiny graph with the task's ends: a picture's darkest channel, or `weight` for every byte of a digit."""
+    node, channels = onnx.helper.make_node, 1 if task.color == "L" else 3
+    pictures, shape = (task.height, task.width, channels), [task.height, task.width]
+    name, kind, weights = "labels", onnx.TensorProto.UINT8, []
+    if task.kind == "segmentation":
+        nodes = [node("ArgMin", ["images"], ["x"], axis=3, keepdims=0), node("Cast", ["x"], [name], to=kind)]
+    else:
+        name, kind, shape = "probabilities", onnx.TensorProto.FLOAT, [len(task.classes)]
+        size = (int(np.prod(pictures)), len(task.classes))
+        weights = [onnx.helper.make_tensor("weights", kind, size, np.full(size, weight, np.float32))]
+        nodes = [
+            node("Flatten", ["images"], ["flat"]),
+            node("Cast", ["flat"], ["bytes"], to=kind),
+            node("MatMul", ["bytes", "weights"], [name]),
+        ]
+    ends = [
+        onnx.helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, ["N", *pictures]),
+        onnx.helper.make_tensor_value_info(name, kind, ["N", *shape]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "x", ends[:1], ends[1:], weights)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+
+
+def _save(proto: onnx.ModelProto, text: str, path: Path) -> Path:
+    proto.metadata_props.add(key=METADATA_KEY, value=text)
+    onnx.save(proto, path)
+    return path
+
+
 def _exported(task: Task, path: Path, /, **provenance: str | None) -> Path:
     """A tiny file with the task's manifest, `provenance` changed in it (None: taken out)."""
-    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, ["N"]) for name in ("images", "labels")]
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["images"], ["labels"])], "x", ends[:1], ends[1:])
-    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     content = manifest(task, "fp32", "1")
     changed = content["provenance"] | provenance
     content["provenance"] = {name: value for name, value in changed.items() if value is not None}
-    proto.metadata_props.add(key=METADATA_KEY, value=json.dumps(content))
-    onnx.save(proto, path)
-    return path
+    return _save(_graph(task), json.dumps(content), path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"schema": 2}, r"x\.onnx has metadata of schema 2, newer than the 1 read here: update Sightline"),
+        ({"schema": "1"}, "damaged 'sightline' metadata"),
+        ({"name": "x/../../service/static/page"}, r"damaged .*\(the name 'x/\.\./"),
+        ({"name": None}, "damaged"),
+        ({"version": "1/2"}, r"damaged .*\(the version '1/2'"),
+        ({"precision": "int8"}, r"damaged .*\(the precision 'int8'"),
+        ({"provenance": {"task": "digits", "trained_on": None}}, r"damaged .*\(trained_on None"),
+        ({"provenance": {"task": "digits", "trained_on": "train"}}, r"damaged .*\(trained_on 'train'"),
+        ({"provenance": {"task": "digits", "trained_on": [1]}}, r"damaged .*\(trained_on \[1\]"),
+        ({"provenance": 5}, "damaged"),
+        (
+            {"input": {"height": 32, "width": 28, "color": "L"}},
+            "is for pictures of .*32.*, but digits for those of .*28",
+        ),
+    ],
+)
+def test_a_manifest_that_was_not_written_here_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    text = json.dumps(manifest(DIGITS, "fp32", "1") | changes)
+    with pytest.raises(ExportError, match=said):
+        open_model(_save(_graph(DIGITS), text, tmp_path / "x.onnx"))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "5", "{"])
+def test_metadata_that_are_no_manifest_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ExportError, match="damaged 'sightline' metadata"):
+        open_model(_save(_graph(DIGITS), text, tmp_path / "x.onnx"))
+
+
+def test_a_graph_that_is_not_the_manifests_is_refused(tmp_path: Path) -> None:
+    text = json.dumps(manifest(DIGITS, "fp32", "1"))
+    with pytest.raises(ExportError, match=r"holds a graph with the ends .*'labels'.*; digits has .*'probabilities'"):
+        open_model(_save(_graph(STREETS), text, tmp_path / "x.onnx"))
+
+
+def test_answers_that_are_none_are_not_scored(tmp_path: Path) -> None:
+    data = LabelledImages(torch.ones(3, 28, 28, 1, dtype=torch.uint8), torch.zeros(3, dtype=torch.uint8), "here")
+    for weight in (float("nan"), 1.0, -1.0):
+        path = _save(_graph(DIGITS, weight), json.dumps(manifest(DIGITS, "fp32", "1")), tmp_path / "x.onnx")
+        with pytest.raises(ExportError, match="something that is no probability"):
+            answer(open_model(path)[0], DIGITS, data)
+    one = replace(STREETS, classes=STREETS.classes[:2])
+    frames = LabelledImages(
+        torch.full((1, 360, 480, 3), 9, dtype=torch.uint8), torch.zeros(1, 360, 480, dtype=torch.uint8), "here"
+    )
+    frames.images[..., 2] = 0
+    session = onnxruntime.InferenceSession(_save(_graph(STREETS), "{}", tmp_path / "x.onnx"))
+    with pytest.raises(ExportError, match="names class 2, and streets has 2 classes"):
+        answer(session, one, frames)
+
+
+def test_without_a_labelled_pixel_there_is_nothing_to_score() -> None:
+    labels = torch.full((1, 360, 480), 11, dtype=torch.uint8)
+    data = LabelledImages(torch.zeros(1, 360, 480, 3, dtype=torch.uint8), labels, "here")
+    with pytest.raises(DataError, match="here holds no labelled pixel"):
+        score(STREETS, np.zeros((1, 360, 480), np.uint8), data)
 
 
 def test_files_that_do_not_name_what_they_were_trained_on_were_on_the_training_split(tmp_path: Path) -> None:

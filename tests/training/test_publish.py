@@ -14,7 +14,7 @@ from training.checkpoint import Checkpoint, plain_config
 from training.data.labelled import LabelledImages, Split
 from training.errors import CheckpointError, ExportError, TrainingError
 from training.evaluate import evaluate, open_model, saw
-from training.export import Precision
+from training.manifest import Precision
 from training.publish import publish
 from training.registry import TASKS
 from training.seeds import score_seeds
@@ -74,6 +74,12 @@ def test_members_of_an_ensemble_may_differ_in_their_network(mnist: Path, tmp_pat
         each = [member.restore()[1].eval()(floats).softmax(1) for member in members]
     np.testing.assert_allclose(answer, torch.stack(each).mean(0).numpy(), atol=1e-5)
     assert (each[0] - each[1]).abs().max() > 1e-3  # not one of them twice
+
+
+def test_an_empty_name_does_not_stand_for_the_tasks(mnist: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="would not serve the name ''"):
+        publish([_checkpoint()], mnist, "test", tmp_path / "models", name="")
+    assert not (tmp_path / "models").exists()
 
 
 def test_too_few_pictures_leave_no_file(camvid: Path, tmp_path: Path) -> None:

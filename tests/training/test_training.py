@@ -26,8 +26,9 @@ from training.data.street_augmentation import StreetAugmentation
 from training.device import Device, choose_device
 from training.errors import CheckpointError, DataError, DivergenceError, ExportError, TrainingError
 from training.evaluate import evaluate, open_model, table
-from training.export import IR_VERSION, OPSET, PARITY_BATCH_SIZES, Precision, answers, check_parity, export, served
+from training.export import IR_VERSION, OPSET, PARITY_BATCH_SIZES, answers, check_parity, export, served
 from training.losses import tempered_class_weights
+from training.manifest import Precision
 from training.models.deep_cnn import DeepCNN, DeepCNNConfig
 from training.models.segnet import SegNet, SegNetConfig
 from training.recipe import Augmentation, Recipe, Stage, constant_after_warmup, cosine, digest
@@ -698,6 +699,7 @@ def test_data_that_is_not_what_the_task_speaks_of_is_refused(tmp_path: Path) -> 
         (DIGITS, digit, pixels, r"here holds labels of \(2, 360, 480\); \(2,\) are expected"),
         (STREETS, frame, pixels + 12, "here holds the label 12; streets has 0 to 10, and 11 of unlabelled pixels"),
         (STREETS, digit, pixels, r"here holds pictures of \(28, 28, 1\); streets takes \(360, 480, 3\)"),
+        (DIGITS, digit[:0], labels[:0], "here holds no pictures"),
         (STREETS, frame, labels, r"here holds labels of \(2,\); \(2, 360, 480\) are expected"),
     ):
         with pytest.raises(DataError, match=message):
@@ -740,7 +742,32 @@ def test_a_run_that_is_a_file_is_named_at_once(digits: tuple[LabelledImages, Lab
         train(SHORT, *digits, tmp_path / "run", choose_device("cpu"), epochs=1)
 
 
-@pytest.mark.parametrize("change", [{"model": None}, {"later": 1}])
+def test_weights_of_another_network_are_explained() -> None:
+    kept = Checkpoint.load(ROOT / "models" / "checkpoints" / "digits.pt")
+    name = next(iter(kept.model))
+    missing = {key: value for key, value in kept.model.items() if key != name}
+    for weights in (missing, kept.model | {"other": torch.zeros(1)}, kept.model | {name: torch.zeros(3)}):
+        with pytest.raises(
+            CheckpointError, match=r"the checkpoint's weights are not those of digits as it is now: \S"
+        ) as said:
+            replace(kept, model=weights).restore()
+        assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": None},
+        {"later": 1},
+        {"model": [1]},
+        {"model": {"x": 1}},
+        {"config": []},
+        {"settings": "x"},
+        {"task": ["digits"]},
+        {"commit": 5},
+        {"epoch": "1"},
+    ],
+)
 def test_a_checkpoint_of_other_fields_is_none_of_this_version(tmp_path: Path, change: dict[str, Any]) -> None:
     content = torch.load(ROOT / "models" / "checkpoints" / "digits.pt", weights_only=True) | change
     torch.save({name: value for name, value in content.items() if value is not None}, tmp_path / "x.pt")

@@ -29,14 +29,14 @@ def read_log(run: Path, metric: str) -> TrainingLog:
     if not path.is_file():
         raise DataError(f"there is no {path}; --run takes the folder of a training, such as runs/digits")
     epochs, losses, validated, values, seconds = [], [], [], [], 0.0
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             entry = json.loads(line)
             epoch, loss = int(entry["epoch"]), float(entry["loss"])
             seconds += float(entry["seconds"])
             others = set(entry) - {"epoch", "loss", "seconds", metric}
             value = float(entry[metric]) if metric in entry else None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise DataError(
                 f"{path}, line {number}, is not one of a training's log ({error!r}); if it is being written, try again"
             ) from error
