@@ -124,9 +124,10 @@ def _asked_timeout_s(headers: Headers) -> float | None:
     Raises:
         InvalidRequestError: it is no positive whole number, or there are several.
     """
-    asked = ", ".join(headers.getlist(TIMEOUT_HEADER))
-    if not asked and TIMEOUT_HEADER not in headers:
+    lines = headers.getlist(TIMEOUT_HEADER)
+    if not lines:
         return None
+    asked = ", ".join(lines)
     digits = asked.lstrip("0") if asked.isascii() and asked.isdigit() else ""
     if not digits:
         raise InvalidRequestError(

@@ -116,6 +116,11 @@ def _too_large(max_bytes: int) -> BodyTooLargeError:
     return BodyTooLargeError(f"The body is larger than the limit of {max_bytes} bytes.")
 
 
+def content_encoding(headers: Headers) -> str:
+    """How a body is encoded, in small letters; several lines of the field are one list (RFC 9110 5.3)."""
+    return ", ".join(headers.getlist("content-encoding") or ["identity"]).strip().lower()
+
+
 async def gather(chunks: AsyncIterator[bytes]) -> bytes:
     """A body's chunks as one.
 

@@ -78,9 +78,8 @@ class Manifest(_Part):
     schema_: int = Field(alias="schema", ge=1)
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
     task: Task
-    version: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
-    )  # it is a part of paths, /v2/models/NAME/versions/VERSION
+    # Of paths too: /v2/models/NAME/versions/VERSION
+    version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
     precision: Precision
     input: ModelInput
     preparation: Preparation

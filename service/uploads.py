@@ -10,7 +10,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers
 
-from service.bodies import gather
+from service.bodies import content_encoding, gather
 from service.errors import InvalidRequestError, MalformedRequestError, TooManyPicturesError, UnsupportedContentError
 
 if TYPE_CHECKING:  # exists for type checkers only
@@ -52,7 +52,7 @@ async def read_uploads(headers: Headers, chunks: AsyncIterator[bytes], *, max_pi
         InvalidRequestError: multipart that is cut short or has no picture in it.
         TooManyPicturesError: more than `max_pictures`.
     """
-    encoding = ", ".join(headers.getlist("content-encoding") or ["identity"]).lower()
+    encoding = content_encoding(headers)
     if encoding != "identity":
         raise UnsupportedContentError(f"A body encoded as {encoding[:50]!r} is not taken: send the picture as it is.")
     declared = headers.get("content-type", "application/octet-stream")

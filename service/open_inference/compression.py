@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from starlette.datastructures import Headers
 
-from service.bodies import BodyHold
+from service.bodies import BodyHold, content_encoding
 from service.errors import BodyTooLargeError, MalformedRequestError, UnsupportedContentError
 
 _PIECE_BYTES = 1 << 18  # inflated in well under a millisecond; between two of them others have their turn
@@ -22,7 +22,7 @@ def inflated(headers: Headers, body: AsyncIterator[bytes], *, max_bytes: int, ho
         BodyTooLargeError: more than `max_bytes` come out of it.
         OverloadedError: `hold` has no room for more.
     """
-    encoding = ", ".join(headers.getlist("content-encoding") or ["identity"]).strip().lower()
+    encoding = content_encoding(headers)
     if encoding == "identity":
         return body
     encoding = encoding.removeprefix("x-")  # RFC 9110 8.4.1.3

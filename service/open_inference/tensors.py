@@ -104,7 +104,7 @@ def _content(tensor: InputTensor, envelope: Envelope, binary: memoryview | None)
 
 
 def _as_json(value: object) -> str:
-    """A value as the client wrote it, or its beginning: a number in quotation marks is told from a number."""
+    """A plain value as the client wrote it, or its beginning: a number in quotation marks is told from a number."""
     if isinstance(value, dict | list):  # an array in it may have been taken out
         return "no number"
     return orjson.dumps(value).decode()[:30]

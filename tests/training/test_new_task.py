@@ -1,4 +1,7 @@
-"""A task of the tests' own: what `training/registry.py` promises, that adding it to `TASKS` is enough."""
+"""A task of the tests' own: what `training/registry.py` promises, that adding it to `TASKS` is enough.
+
+And what `open_model` says of files: of which task they are, or that they are none of this project's.
+"""
 
 import json
 from dataclasses import dataclass, replace

@@ -24,7 +24,7 @@ from training.models.segnet import SegNet, SegNetConfig
 from training.report.charts import confusion_chart, iou_chart, learning_curves, reliability_chart, wilson_interval
 from training.report.findings import classification_findings, segmentation_findings, worst_apart
 from training.report.log import read_log
-from training.report.page import PICTURES, write_report
+from training.report.page import PICTURES, html, write_report
 from training.report.pictures import errors_in_color, mistakes_grid
 from training.report.sections import Section, classification_sections, segmentation_sections
 from training.tasks import DIGITS, STREETS
@@ -254,6 +254,13 @@ def test_the_command_writes_a_page_of_a_classifier(digits_file: Path, mnist: Pat
     assert "Learning curves" not in page
     assert "<td>trained on these pictures</td><td>yes" in page
     assert json.loads((out / "scores.json").read_text(encoding="utf-8"))["seen_in_training"] is True
+
+
+def test_texts_on_the_page_are_no_markup() -> None:
+    page = html("<1>", [("<2>", "<3>")], [Section("<4>", "<5>", columns=("<6>",), rows=(("<7>",),))])
+    for number in range(1, 8):
+        assert f"&lt;{number}&gt;" in page
+        assert f"<{number}>" not in page
 
 
 def test_a_page_of_a_segmenter(camvid: Path, tmp_path: Path) -> None:
