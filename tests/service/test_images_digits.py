@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from service.errors import UnreadablePictureError
 from service.images import PictureLimits, Prepared, decode, digit_finding, prepare
@@ -176,6 +176,34 @@ def test_small_in_a_large_picture(at: tuple[int, int]) -> None:
     picture = Image.fromarray((np.asarray(picture) + noise).clip(0, 255).astype(np.uint8))
     prepared = look(decode(encoded(picture, "JPEG", quality=75), PictureLimits()))
     assert overlap(prepared.region, box) > 0.75
+    assert likeness(grey(prepared), ideal(mask)) > 0.7
+
+
+@pytest.mark.parametrize("height", [26, 30, 34])
+@pytest.mark.parametrize("inverted", [False, True])
+def test_a_small_printed_zero_is_no_sheet(height: int, *, inverted: bool) -> None:
+    """Of a few pixels, as it is at the first look, its ring fills a rectangle as a sheet does; that hangs on where."""
+    zero = Image.new("L", (8 * round(0.65 * height), 8 * height), 255)
+    pen = ImageDraw.Draw(zero)
+    pen.rounded_rectangle([0, 0, zero.width - 1, zero.height - 1], zero.width // 2, outline=0, width=zero.width // 4)
+    zero = zero.reduce(8)
+    for left in range(590, 594):
+        for top in range(430, 434):
+            picture = Image.new("L", (1200, 900), 255)
+            picture.paste(zero, (left, top))
+            prepared = look(ImageOps.invert(picture) if inverted else picture)
+            assert overlap(prepared.region, (left, top, left + zero.width, top + height)) > 0.6  # 3 pixels are a sixth
+            assert likeness(grey(prepared), ideal(ImageOps.invert(zero))) > 0.7
+
+
+@pytest.mark.parametrize("side", [90, 160, 400])
+def test_a_note_in_a_large_picture(side: int) -> None:
+    table = Image.fromarray(np.random.default_rng(4).normal(70, 6, (1120, 1500, 3)).clip(0, 255).astype(np.uint8))
+    ImageDraw.Draw(table).rectangle([700, 500, 700 + side, 500 + side], fill=WHITE)
+    mask = strokes_mask("4", round(0.6 * side), 0.12)
+    picture, box = written(mask, BLACK, table, (round(700 + 0.2 * side), round(500 + 0.2 * side)))
+    prepared = look(picture)
+    assert overlap(prepared.region, box) > 0.7
     assert likeness(grey(prepared), ideal(mask)) > 0.7
 
 
