@@ -15,6 +15,7 @@ import httpx
 _ROOT = Path(__file__).resolve().parent.parent
 _READY = "ready on http://"
 _STOPPING_S = 30
+_PATIENCE_S = 300
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,21 @@ def running_service(environment: Mapping[str, str], log: TextIO | None = None) -
 
 @contextmanager
 def client_of_service(url: str | None) -> Iterator[httpx.Client]:
-    """A client of the service at `url`, or of one started here with this process's settings, but no access log."""
+    """A client of the service at `url`, or of one started here with this process's settings, but no access log.
+
+    That one has minutes for an answer where the settings name no time: on a machine that is busy with other things, one
+    picture that is late would cost the whole table.
+    """
     if url is not None:
         with httpx.Client(base_url=url, timeout=60) as client:
             yield client
         return
+    patient = {"SIGHTLINE_ACCESS_LOG": "false"}
+    if "SIGHTLINE_REQUEST_TIMEOUT_S" not in os.environ:
+        patient["SIGHTLINE_REQUEST_TIMEOUT_S"] = str(_PATIENCE_S)
     with (
-        running_service(os.environ | {"SIGHTLINE_ACCESS_LOG": "false"}) as service,
-        httpx.Client(base_url=service.url, timeout=60) as client,
+        running_service(os.environ | patient) as service,
+        httpx.Client(base_url=service.url, timeout=_PATIENCE_S + 10) as client,
     ):
         yield client
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
 
 from benchmarks.command_line import count, errors_in_one_line
 from benchmarks.running_service import client_of_service
@@ -110,13 +111,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.save is not None:
         _save_sheets(kinds, options.save)
     with client_of_service(options.url) as client:
-        digits = np.array([_probability(client, picture, options.model) for picture in _digits(options.data, 1000)])
+        digits = _probabilities(client, "digits", _digits(options.data, 1000), options.model)
         say = sys.stdout.write
         say(f"median probability of {len(digits):,} digits: {np.median(digits):.1%}\n\n")
         say("| kind | sent | refused | median probability | AUROC against digits |\n|---|---|---|---|---|\n")
         everything = []
         for name, pictures in kinds.items():
-            scores = np.array([_probability(client, picture, options.model) for picture in pictures])
+            scores = _probabilities(client, name, pictures, options.model)
             everything.append(scores)
             say(_row(name, scores, digits))
         say(_row("**all**", np.concatenate(everything), digits))
@@ -127,6 +128,11 @@ def _row(name: str, scores: np.ndarray, digits: np.ndarray) -> str:
     median = f"{np.median(answered):.1%}" if answered.size else "–"
     refused = int((scores == 0).sum())
     return f"| {name} | {len(scores)} | {refused} | {median} | {auroc(digits, scores):.1%} |\n"
+
+
+def _probabilities(client: httpx.Client, name: str, pictures: Sequence[Image.Image], model: str | None) -> np.ndarray:
+    progress = tqdm(pictures, name, leave=False, disable=None)
+    return np.array([_probability(client, picture, model) for picture in progress])
 
 
 def _probability(client: httpx.Client, picture: Image.Image, model: str | None) -> float:

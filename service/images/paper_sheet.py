@@ -10,8 +10,8 @@ from service.images.outlines import fading_share
 _RECTANGULAR = 0.86  # share of its smallest enclosing rectangle that a sheet fills; a round 0 fills π/4 = 0.785
 _MOST_INK = 0.4  # share of a sheet that is covered with ink; a ring's hole is larger
 _LEAST_INK = 0.003
-_LEAST_SIDE = 24  # of a sheet's longer side, in pixels: on a smaller one nothing could be read, and printed zeros are rings
-_LEAST_HOLE, _LIKE_OUTLINE = 0.15, 0.8  # of a zero: share of it that is hole, and how far that is what its outline leaves
+_LEAST_SIDE = 24  # of a sheet's longer side, in pixels: on a smaller one nothing could be read
+_LEAST_HOLE, _LIKE_OUTLINE = 0.15, 0.8  # of a zero: share that is hole, and how far that has its outline's form
 _MOST_FADING = 0.3  # of its outline: how much may fade away, where a shadow lies across it; a glow has no edge anywhere
 _LEAST_SHEET, _MOST_SHEET = 0.05, 0.9  # of the view: what is smaller passes for ink; around what is larger is no table
 

@@ -33,7 +33,10 @@ class Section:
 
 def curves_section(log: TrainingLog, name: str) -> Section:
     """Learning curves of the training whose log that is."""
-    text = "The loss is that of augmented pictures, so it lies above what the network would have on plain ones."
+    text = (
+        "The loss is that of augmented pictures, so it lies above what the network would have on plain ones. The log "
+        "is the one that was asked for: whether the file came from this training is not checked."
+    )
     return Section("Learning curves", text, "learning-curves", learning_curves(log, name))
 
 
@@ -49,7 +52,7 @@ def classification_sections(
             "Rows are the truth, columns the answer. Only errors are coloured.",
             "confusion-matrix",
             confusion_chart(matrix, names, f"{title}: pictures by truth and answer", shares=False),
-            ("truth → answer", "pictures"),
+            (_confusions_title(matrix), "pictures"),
             _confusion_rows(matrix, names, shares=False),
         ),
         Section(
@@ -115,7 +118,7 @@ def segmentation_sections(
             "other way: percent of all labelled pixels.",
             "confusion-matrix",
             confusion_chart(matrix, names, f"{title}: answers, % of each true class", shares=True),
-            ("truth → answer", "of all pixels"),
+            (_confusions_title(matrix), "of all pixels"),
             _confusion_rows(matrix, names, shares=True),
         ),
     ]
@@ -164,6 +167,12 @@ def _class_rows(matrix: NDArray[np.int64], names: Sequence[str]) -> list[tuple[s
         (name, f"{true[i]:,}", f"{true[i] - correct[i]:,}", _percent(recall[i]), _percent(precision[i]))
         for i, name in enumerate(names)
     ]
+
+
+def _confusions_title(matrix: NDArray[np.int64]) -> str:
+    every = np.count_nonzero(matrix) - np.count_nonzero(matrix.diagonal())
+    which = f", the {_MOST_CONFUSIONS} most frequent of {every}" if every > _MOST_CONFUSIONS else ""
+    return f"truth → answer{which}"
 
 
 def _confusion_rows(matrix: NDArray[np.int64], names: Sequence[str], *, shares: bool) -> list[tuple[str, str]]:
