@@ -67,11 +67,9 @@ def client_of_service(url: str | None) -> Iterator[httpx.Client]:
         with httpx.Client(base_url=url, timeout=60) as client:
             yield client
         return
-    patient = {"SIGHTLINE_ACCESS_LOG": "false"}
-    if "SIGHTLINE_REQUEST_TIMEOUT_S" not in os.environ:
-        patient["SIGHTLINE_REQUEST_TIMEOUT_S"] = str(_PATIENCE_S)
+    patient = {"SIGHTLINE_REQUEST_TIMEOUT_S": str(_PATIENCE_S)}
     with (
-        running_service(os.environ | patient) as service,
+        running_service(patient | os.environ | {"SIGHTLINE_ACCESS_LOG": "false"}) as service,
         httpx.Client(base_url=service.url, timeout=_PATIENCE_S + 10) as client,
     ):
         yield client

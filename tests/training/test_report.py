@@ -26,7 +26,7 @@ from training.report.findings import classification_findings, segmentation_findi
 from training.report.log import read_log
 from training.report.page import PICTURES, html, write_report
 from training.report.pictures import errors_in_color, mistakes_grid
-from training.report.sections import Section, classification_sections, segmentation_sections
+from training.report.sections import Section, _confusions_title, classification_sections, segmentation_sections
 from training.tasks import DIGITS, STREETS
 
 TINY_CONFIG = SegNetConfig(widths=(4, 6, 8), encoder_blocks=(0, 0), decoder_blocks=(0, 0), dilations=(1,))
@@ -254,6 +254,11 @@ def test_the_command_writes_a_page_of_a_classifier(digits_file: Path, mnist: Pat
     assert "Learning curves" not in page
     assert "<td>trained on these pictures</td><td>yes" in page
     assert json.loads((out / "scores.json").read_text(encoding="utf-8"))["seen_in_training"] is True
+
+
+def test_a_list_of_confusions_says_how_many_there_are() -> None:
+    assert _confusions_title(np.eye(10, dtype=np.int64)) == "truth → answer"
+    assert _confusions_title(np.ones((10, 10), np.int64)) == "truth → answer, the 12 most frequent of 90"
 
 
 def test_texts_on_the_page_are_no_markup() -> None:
