@@ -117,6 +117,8 @@ def _check_all_listed(path: Path, sums: dict[str, str]) -> None:
 def _reading(path: Path) -> Iterator[BinaryIO]:
     """A model file to read, whose faults become an `ArtifactError`."""
     try:
+        if path.is_fifo():  # opening waits for a writer, and may wait for ever
+            raise ArtifactError(f"{path}: cannot be read: it is a pipe, not a file")
         with path.open("rb") as file:
             yield file
     except OSError as error:

@@ -131,6 +131,8 @@ def _state(path: Path) -> tuple[int, ...] | None:
 
 def _read_digests(path: Path) -> tuple[bytes, ...]:
     try:
+        if path.is_fifo():  # reading waits for a writer, and may wait for ever
+            raise StartupError(f"{path}: the keys cannot be read: it is a pipe, not a file (SIGHTLINE_API_KEYS_FILE)")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
@@ -143,7 +145,7 @@ def _read_digests(path: Path) -> tuple[bytes, ...]:
         if comment and not comment.startswith("#"):
             raise StartupError(f"{path}: line {number} is no key: there is a space in it (SIGHTLINE_API_KEYS_FILE)")
         if not (key.isascii() and key.isprintable()):
-            raise StartupError(f"{path}: line {number} is no key: it holds more than plain ASCII characters")
+            raise StartupError(f"{path}: line {number} is no key: it holds more than printable ASCII characters")
         if len(key) < _GUESSABLE_CHARACTERS:
             logger.warning(
                 "%s: the key in line %d is short enough to be guessed; make it with `openssl rand -hex 24`",

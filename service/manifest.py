@@ -26,7 +26,7 @@ class _Part(BaseModel):
 
 
 class _Schema(_Part):
-    schema_: int = Field(alias="schema", ge=1)
+    schema_: int = Field(alias="schema", ge=1, strict=True)
 
 
 class ModelClass(_Part):
@@ -75,7 +75,7 @@ class Manifest(_Part):
     Training writes it (`training/export.py`) and the service reads it; the file is all they share.
     """
 
-    schema_: int = Field(alias="schema", ge=1)
+    schema_: int = Field(alias="schema", ge=1, strict=True)
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
     task: Task
     # Of paths too: /v2/models/NAME/versions/VERSION

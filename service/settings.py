@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", protected_namespaces=())
 
     host: str = Field(
-        default="127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 for every interface."
+        default="127.0.0.1", pattern=r"^\S+$", description="Address to listen on; 0.0.0.0 for every interface."
     )
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose one.")
     metrics_port: int | None = Field(
@@ -46,7 +46,7 @@ class Settings(BaseSettings):
         "one. Unset: only on the first, where it needs a key if there are keys.",
     )
     metrics_host: str | None = Field(
-        default=None, min_length=1, description="Address of that second port; unset: the same as the first."
+        default=None, pattern=r"^\S+$", description="Address of that second port; unset: the same as the first."
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -215,26 +215,32 @@ class Settings(BaseSettings):
     def _fit_together(self) -> "Settings":
         if self.max_body_memory_bytes < 2 * self.max_body_bytes:
             raise ValueError(
-                f"max_body_memory_bytes={self.max_body_memory_bytes} is less than twice max_body_bytes="
-                f"{self.max_body_bytes}: half of it is for answers, and the largest body might never be taken; "
-                f"{2 * self.max_body_bytes} is enough"
+                f"{self._stated('max_body_memory_bytes')} is less than twice {self._stated('max_body_bytes')}: half of "
+                f"it is for answers, and the largest body might never be taken; {2 * self.max_body_bytes} is enough"
             )
         if self.metrics_host is not None and self.metrics_port is None:
             raise ValueError(
-                f"metrics_host={self.metrics_host} is the address of a metrics_port, and none is set: a number"
+                f"{self._stated('metrics_host')} is the address of a {ENV_PREFIX}METRICS_PORT, and none is set: a "
+                "number"
             )
-        shortest = min(self.classify_max_queue_size, self.segment_max_queue_size, self.max_decode_queue_size)
-        if shortest < self.max_pictures_per_request:
+        queues = ("classify_max_queue_size", "segment_max_queue_size", "max_decode_queue_size")
+        shortest: str = min(queues, key=lambda name: getattr(self, name))
+        if getattr(self, shortest) < self.max_pictures_per_request:
             raise ValueError(
-                f"a queue of {shortest} could never take a request of max_pictures_per_request="
-                f"{self.max_pictures_per_request}"
+                f"{self._stated(shortest)} could never take a request of {self._stated('max_pictures_per_request')}"
             )
         if self.max_wait_ms >= self.request_timeout_s * 1000:
             raise ValueError(
-                f"max_wait_ms={self.max_wait_ms:g} is all of request_timeout_s={self.request_timeout_s:g}: a picture "
-                "that no other joins would never be answered"
+                f"{self._stated('max_wait_ms')} is all of {self._stated('request_timeout_s')}: a picture that no other "
+                "joins would never be answered"
             )
         return self
+
+    def _stated(self, name: str) -> str:
+        """A setting as it is given: SIGHTLINE_MAX_WAIT_MS=3."""
+        value = getattr(self, name)
+        shown = f"{value:g}" if isinstance(value, float) else value if str(value).isprintable() else repr(value)
+        return f"{ENV_PREFIX}{name.upper()}={shown}"
 
     @property
     def picture_limits(self) -> PictureLimits:
@@ -288,4 +294,5 @@ def read_settings() -> Settings:
         if not first["loc"]:
             raise SettingsError(first["msg"].removeprefix("Value error, ")) from error
         variable = ENV_PREFIX + str(first["loc"][0]).upper()
-        raise SettingsError(f"{variable}={first['input']!s}: {first['msg']}") from error
+        value = str(first["input"])
+        raise SettingsError(f"{variable}={value if value.isprintable() else repr(value)}: {first['msg']}") from error

@@ -117,7 +117,8 @@ class Checkpoint:
         found = hashlib.sha256()
         for name, value in self.model.items():
             found.update(name.encode())
-            found.update(value.cpu().numpy().tobytes())
+            # By way of bytes: NumPy has no bfloat16.
+            found.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return found.hexdigest()[:12]
 
     def check_resumable(self, asked: "Checkpoint", path: Path) -> None:
@@ -180,8 +181,18 @@ def _well_formed(content: dict[str, Any]) -> bool:
     return (
         all(isinstance(content[name], kind) for name, kind in types.items() if name in content)
         and all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in weights.items())
-        and (settings is None or isinstance(settings, dict))
+        and _is_plain(content["config"])
+        and (settings is None or (isinstance(settings, dict) and _is_plain(settings)))
     )
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is text, a number or nothing, or a collection of these: a tensor is equal to nothing plainly."""
+    if isinstance(value, dict):
+        return all(isinstance(name, str) and _is_plain(each) for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float)
 
 
 def plain_config(task: Task) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from training.metrics import confusion_matrix, segmentation_scores, top_k_correc
 from training.registry import TASKS
 from training.tasks import Task
 
+_LONGEST_LIST = 400  # characters; the eleven of CamVid take 94
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -48,10 +50,10 @@ def open_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]
     except Exception as error:  # onnxruntime raises classes of its own that it does not export
         hint = "; a checkpoint is exported first: `python -m training export`" if zipfile.is_zipfile(path) else ""
         raise ExportError(f"{path} cannot be opened by onnxruntime: {str(error).splitlines()[0]}{hint}") from error
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if text is None:
-        raise ExportError(f"{path} has no {METADATA_KEY!r} metadata; export it with `python -m training export`")
     try:
+        text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)  # text that is not UTF-8 raises here
+        if text is None:
+            raise ExportError(f"{path} has no {METADATA_KEY!r} metadata; export it with `python -m training export`")
         manifest = read_manifest(text, path)
         task = _trained_task(path, manifest)
         _check_ends(path, session, manifest, task)
@@ -76,9 +78,15 @@ def _trained_task(path: Path, manifest: dict[str, Any]) -> Task:
     found, expected = [each["name"] for each in manifest["classes"]], [name for name, _ in task.classes]
     if kind != task.kind or found != expected:
         raise ExportError(
-            f"{path} is for {kind} into {', '.join(found)}, but {task.name} for {task.kind} into {', '.join(expected)}"
+            f"{path} is for {kind} into {_listed(found)}, but {task.name} for {task.kind} into {_listed(expected)}"
         )
     return task
+
+
+def _listed(names: list[str]) -> str:
+    """Names of a file in one line that is not too long, whatever they hold."""
+    listed = ", ".join(name if str(name).isprintable() else repr(name) for name in names)
+    return listed if len(listed) <= _LONGEST_LIST else f"{listed[:_LONGEST_LIST]}…"
 
 
 def _check_ends(path: Path, session: onnxruntime.InferenceSession, manifest: dict[str, Any], task: Task) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from training.data.labelled import Split
 from training.errors import ExportError
-from training.tasks import Task
+from training.tasks import Preparation, Task
 
 Precision = Literal["fp32", "fp16"]
 
@@ -57,7 +57,9 @@ def manifest(task: Task, precision: Precision, version: str, name: str | None = 
 
 
 def read_manifest(text: str, path: Path) -> dict[str, Any]:
-    """The manifest `text` of the exported file `path`, as plain values; what it says of the task is not looked at.
+    """The manifest `text` of the exported file `path`, as plain values.
+
+    Whether its pictures and classes are those of a task is not looked at.
 
     Raises:
         ExportError: it is of a newer schema.
@@ -65,6 +67,8 @@ def read_manifest(text: str, path: Path) -> dict[str, Any]:
     """
     content: dict[str, Any] = json.loads(text)
     schema, provenance = content["schema"], dict(content["provenance"])
+    if type(schema) is not int or schema < 1:  # NaN would be no newer than anything, and True is 1
+        raise ValueError(f"the schema {schema!r:.40}")
     if schema > SCHEMA:
         raise ExportError(
             f"{path} has metadata of schema {schema}, newer than the {SCHEMA} read here: update Sightline"
@@ -72,11 +76,14 @@ def read_manifest(text: str, path: Path) -> dict[str, Any]:
     for what, pattern in (("name", _NAME), ("version", _VERSION)):
         if not pattern.fullmatch(content[what]):
             raise ValueError(f"the {what} {content[what]!r}")
-    if content["precision"] not in get_args(Precision):
-        raise ValueError(f"the precision {content['precision']!r}")
+    for what, known in (("precision", Precision), ("preparation", Preparation)):
+        if content[what] not in get_args(known):
+            raise ValueError(f"the {what} {content[what]!r}")
     splits = provenance.get("trained_on", ["train"])  # files that do not say it were trained on that, if no more
     if not isinstance(splits, list) or not all(isinstance(split, str) for split in splits):
         raise ValueError(f"trained_on {splits!r}")
+    if not 0 <= provenance["value"] <= 1:
+        raise ValueError(f"the score {provenance['value']!r}")
     return {**content, "provenance": {**provenance, "trained_on": splits}}
 
 

@@ -24,6 +24,8 @@ from training.models.segnet import SegNet, SegNetConfig
 from training.models.simple_cnn import SimpleCNN, SimpleCNNConfig
 from training.recipe import Recipe, Stage, digest
 
+Preparation = Literal["mnist-digit", "stretch", "letterbox"]  # what the service does to a picture first
+
 
 class NetworkConfig(Protocol):
     """A network's dimensions: any dataclass of plain values and tuples of them, so that a checkpoint holds it."""
@@ -60,7 +62,7 @@ class Task:
     height: int
     width: int
     color: Literal["L", "RGB"]
-    preparation: Literal["mnist-digit", "stretch", "letterbox"]
+    preparation: Preparation
     classes: tuple[tuple[str, str], ...]
     config: NetworkConfig
     build: Callable[[], nn.Module]

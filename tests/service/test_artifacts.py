@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,14 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert refusal(path) == "cannot be read: Is a directory"
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_no_model(tmp_path: Path) -> None:
+    """Opening one waits for whoever writes into it."""
+    path = tmp_path / "digits.fp32.onnx"
+    os.mkfifo(path)
+    assert refusal(path) == "cannot be read: it is a pipe, not a file"
+
+
 def test_a_model_from_elsewhere(tmp_path: Path) -> None:
     model = classifier(metadata())
     del model.metadata_props[:]
@@ -74,6 +83,7 @@ def test_a_model_from_elsewhere(tmp_path: Path) -> None:
         ({"version": ""}, "invalid at version"),
         ({"version": "1/2"}, "invalid at version"),
         ({"version": "1\n"}, "invalid at version"),
+        *(({"schema": schema}, "invalid at schema") for schema in ("1", float("nan"), 0, True, 1.0, None)),
         *(
             ({"provenance": {**metadata()["provenance"], "value": value}}, r"invalid at provenance\.value")
             for value in (float("nan"), float("inf"), -0.1, 1.1)

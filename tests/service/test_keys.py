@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import logging
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -226,7 +227,7 @@ def replace(path: Path, text: str) -> None:
         (b"", "there is no key in it"),
         (b"# only\n   # comments\n\n", "there is no key in it"),
         (f"{KEY}\nthis is no key\n".encode(), "line 2 is no key: there is a space in it"),
-        ("schlüssel-mit-umlaut\n".encode(), "line 1 is no key: it holds more than plain ASCII"),
+        ("schlüssel-mit-umlaut\n".encode(), "line 1 is no key: it holds more than printable ASCII"),
         (b"\xff\xfe\x00", "the keys cannot be read: it is not UTF-8 text"),
     ],
 )
@@ -237,6 +238,14 @@ def test_a_file_that_is_wrong_stops_the_start(tmp_path: Path, content: bytes | N
     with pytest.raises(StartupError, match=complaint) as failure:
         KeyFile(path)
     assert str(failure.value).startswith(f"{path}: ")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_no_file_of_keys(tmp_path: Path) -> None:
+    """Reading one waits for whoever writes into it."""
+    os.mkfifo(tmp_path / "keys")
+    with pytest.raises(StartupError, match="the keys cannot be read: it is a pipe, not a file"):
+        KeyFile(tmp_path / "keys")
 
 
 def test_the_start_stops_with_one_line(models_dir: Path, tmp_path: Path) -> None:

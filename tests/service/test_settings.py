@@ -68,6 +68,15 @@ def test_a_bad_value_is_one_line_naming_the_variable(monkeypatch: pytest.MonkeyP
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("name", ["HOST", "METRICS_HOST", "PORT"])
+def test_a_value_of_several_lines_is_shown_in_one(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"SIGHTLINE_{name}", "a\nb\x1b[31m")
+    with pytest.raises(SettingsError) as failure:
+        read_settings()
+    assert str(failure.value).startswith(rf"SIGHTLINE_{name}='a\nb\x1b[31m': ")
+    assert str(failure.value).isprintable()
+
+
 def test_what_kubernetes_says_of_a_service_named_sightline_is_no_port(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTLINE_PORT", "tcp://10.96.14.7:80")
     monkeypatch.setenv("SIGHTLINE_METRICS_PORT", "tcp://10.96.14.8:8001")
@@ -78,9 +87,12 @@ def test_what_kubernetes_says_of_a_service_named_sightline_is_no_port(monkeypatc
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ({"MAX_BODY_BYTES": "3000000", "MAX_BODY_MEMORY_BYTES": "5999999"}, "less than twice max_body_bytes=3000000"),
-        ({"MAX_BODY_BYTES": "500000000"}, "max_body_memory_bytes=256000000 is less than twice"),
-        ({"METRICS_HOST": "127.0.0.1"}, "the address of a metrics_port, and none is set"),
+        (
+            {"MAX_BODY_BYTES": "3000000", "MAX_BODY_MEMORY_BYTES": "5999999"},
+            "less than twice SIGHTLINE_MAX_BODY_BYTES=3000000",
+        ),
+        ({"MAX_BODY_BYTES": "500000000"}, "SIGHTLINE_MAX_BODY_MEMORY_BYTES=256000000 is less than twice"),
+        ({"METRICS_HOST": "127.0.0.1"}, "the address of a SIGHTLINE_METRICS_PORT, and none is set"),
     ],
 )
 def test_settings_that_cannot_be_meant_together(
@@ -114,11 +126,11 @@ def test_a_misspelt_setting_is_noticed() -> None:
 
 def test_a_wait_that_outlasts_every_request_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTLINE_MAX_WAIT_MS", "10000")
-    with pytest.raises(SettingsError, match="max_wait_ms=10000 is all of request_timeout_s=10"):
+    with pytest.raises(SettingsError, match="SIGHTLINE_MAX_WAIT_MS=10000 is all of SIGHTLINE_REQUEST_TIMEOUT_S=10"):
         read_settings()
 
 
 def test_a_queue_that_no_full_request_fits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTLINE_SEGMENT_MAX_QUEUE_SIZE", "16")
-    with pytest.raises(SettingsError, match="a queue of 16 could never take"):
+    with pytest.raises(SettingsError, match="SIGHTLINE_SEGMENT_MAX_QUEUE_SIZE=16 could never take"):
         read_settings()

@@ -117,6 +117,9 @@ def test_damaged_camvid_is_explained(camvid: Path) -> None:
     Image.fromarray(np.full((360, 480), 40_000, np.uint16)).save(frame)  # Pillow would make white of it
     with pytest.raises(DataError, match=r"has more than 8 bits a channel \(mode I;16\)"):
         load_camvid(camvid, "train")
+    Image.new("RGB", (480, 360)).save(frame, format="PPM")  # one of the many formats of Pillow that frames are not in
+    with pytest.raises(DataError, match="cannot be decoded"):
+        load_camvid(camvid, "train")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
         with pytest.raises(DataError, match=r"cannot be decoded .*decompression bomb"):

@@ -35,7 +35,7 @@ class _Host(http.server.BaseHTTPRequestHandler):
             self.send_error(403)
             return
         self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", "many" if self.path == "/odd" else str(len(body)))
         self.end_headers()
         self.wfile.write(body[: len(body) // 2] if self.path in self.cut else body)
 
@@ -102,17 +102,35 @@ def test_a_host_that_refuses_or_ends_early_is_explained(host: str, tmp_path: Pat
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
 
 
+def test_a_length_that_is_no_number_is_none(host: str, tmp_path: Path) -> None:
+    _Host.files["/odd"] = CONTENT
+    fetch(host + "odd", tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == CONTENT
+
+
 def test_a_host_that_is_not_there_is_explained(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="check the connection"):
         fetch("http://127.0.0.1:9/x", tmp_path / "x")
 
 
-def _zip(names: dict[str, bytes]) -> bytes:
+def _zip(names: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, content in names.items():
             archive.writestr(name, content)
     return buffer.getvalue()
+
+
+def _altered(archive: bytes, local: int, central: int, value: int) -> bytes:
+    """An archive of one file, the byte at `local` of its header and at `central` of its entry set to `value`."""
+    content = bytearray(archive)
+    content[local] = content[archive.index(b"PK\x01\x02") + central] = value
+    return bytes(content)
+
+
+_ONE = _zip({"a/CamVid/train.txt": b"list"})
+_LZMA = bytearray(_zip({"a/CamVid/train.txt": CONTENT}, zipfile.ZIP_LZMA))
+_LZMA[_LZMA.index(b"train.txt") + len("train.txt") + 4] = 255  # the first byte of its properties
 
 
 def test_an_archives_folder_becomes_ours(host: str, tmp_path: Path) -> None:
@@ -134,7 +152,31 @@ def test_an_archives_folder_becomes_ours(host: str, tmp_path: Path) -> None:
     assert folder == tmp_path / "camvid"
 
 
-@pytest.mark.parametrize(("body", "message"), [(b"no zip", "damaged archive"), (_zip({"a/b": b""}), "holds no folder")])
+def test_an_archive_that_fills_the_disk_is_given_up(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small it is packed, and in however many files."""
+    monkeypatch.setattr(download, "_LARGEST_BYTES", 1 << 17)
+    halves = {f"a/CamVid/{name}": bytes((1 << 16) + 1) for name in "xy"}
+    _Host.files["/bomb"] = _zip(halves, zipfile.ZIP_DEFLATED)
+    assert len(_Host.files["/bomb"]) < 1000
+    with pytest.raises(DataError, match="bomb unpacks to more than"):
+        download_archive(RemoteArchive(host + "bomb", "CamVid/", "camvid"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    halves.popitem()
+    _Host.files["/bomb"] = _zip(halves, zipfile.ZIP_DEFLATED)
+    assert (download_archive(RemoteArchive(host + "bomb", "CamVid/", "camvid"), tmp_path) / "x").is_file()
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"no zip", "damaged archive"),
+        (_zip({"a/b": b""}), "holds no folder"),
+        (_altered(_ONE, 6, 8, 1), "cannot be unpacked here .*encrypted"),
+        (_altered(_ONE, 8, 10, 99), "cannot be unpacked here .*compression"),
+        (_altered(_ONE, 4, 6, 255), "cannot be unpacked here .*version"),
+        (bytes(_LZMA), "damaged archive"),
+    ],
+)
 def test_a_bad_archive_leaves_what_was_there(host: str, tmp_path: Path, body: bytes, message: str) -> None:
     _Host.files["/tutorial"] = body
     (tmp_path / "camvid").mkdir()

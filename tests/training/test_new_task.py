@@ -165,11 +165,14 @@ def _exported(task: Task, path: Path, /, **provenance: str | None) -> Path:
     ("changes", "said"),
     [
         ({"schema": 2}, r"x\.onnx has metadata of schema 2, newer than the 1 read here: update Sightline"),
-        ({"schema": "1"}, "damaged 'sightline' metadata"),
+        *(({"schema": schema}, r"damaged .*\(the schema") for schema in ("1", float("nan"), 0, True, 1.0, None)),
         ({"name": "x/../../service/static/page"}, r"damaged .*\(the name 'x/\.\./"),
         ({"name": None}, "damaged"),
         ({"version": "1/2"}, r"damaged .*\(the version '1/2'"),
         ({"precision": "int8"}, r"damaged .*\(the precision 'int8'"),
+        ({"preparation": "crop"}, r"damaged .*\(the preparation 'crop'"),
+        ({"provenance": {"task": "digits", "value": 1.1}}, r"damaged .*\(the score 1\.1"),
+        ({"provenance": {"task": "digits", "value": float("nan")}}, r"damaged .*\(the score nan"),
         ({"provenance": {"task": "digits", "trained_on": None}}, r"damaged .*\(trained_on None"),
         ({"provenance": {"task": "digits", "trained_on": "train"}}, r"damaged .*\(trained_on 'train'"),
         ({"provenance": {"task": "digits", "trained_on": [1]}}, r"damaged .*\(trained_on \[1\]"),
@@ -190,6 +193,22 @@ def test_a_manifest_that_was_not_written_here_is_refused(tmp_path: Path, changes
 def test_metadata_that_are_no_manifest_are_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ExportError, match="damaged 'sightline' metadata"):
         open_model(_save(_graph(DIGITS), text, tmp_path / "x.onnx"))
+
+
+def test_metadata_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = _save(_graph(DIGITS), json.dumps(manifest(DIGITS, "fp32", "1")), tmp_path / "x.onnx")
+    path.write_bytes(path.read_bytes().replace(b'"schema"', b'"sch\xffma"'))
+    with pytest.raises(ExportError, match="damaged 'sightline' metadata"):
+        open_model(path)
+
+
+def test_what_a_file_calls_its_classes_is_shown_in_one_line(tmp_path: Path) -> None:
+    content = manifest(DIGITS, "fp32", "1")
+    content["classes"] = [{"name": "a\n\x1b[31m"}, {"name": "b" * 50_000}]
+    with pytest.raises(ExportError, match=r"classification into 'a\\n\\x1b\[31m', bb") as failure:
+        open_model(_save(_graph(DIGITS), json.dumps(content), tmp_path / "x.onnx"))
+    assert str(failure.value).isprintable()
+    assert len(str(failure.value)) < 1000
 
 
 def test_a_graph_that_is_not_the_manifests_is_refused(tmp_path: Path) -> None:

@@ -199,6 +199,9 @@ def test_a_log_that_cannot_be_used_is_explained(tmp_path: Path) -> None:
         (tmp_path / "log.jsonl").write_bytes(damaged)
         with pytest.raises(DataError, match=r"line 1, is not one of a training's log"):
             read_log(tmp_path, "accuracy")
+    for number in ({"epoch": 10**400}, {"epoch": 0}, {"loss": 1e308}, {"seconds": -1e308}, {"accuracy": 1e308}):
+        with pytest.raises(DataError, match=r"line 1, is not one of a training's log"):
+            read_log(_log(tmp_path, entry | number), "accuracy")
     (tmp_path / "log.jsonl").write_text("")
     with pytest.raises(DataError, match="is empty"):
         read_log(tmp_path, "accuracy")

@@ -766,6 +766,9 @@ def test_weights_of_another_network_are_explained() -> None:
         {"task": ["digits"]},
         {"commit": 5},
         {"epoch": "1"},
+        {"config": {"width": torch.zeros(3)}},
+        {"config": {"widths": (1, [torch.zeros(3)])}},
+        {"settings": {"with-validation": torch.zeros(3)}},
     ],
 )
 def test_a_checkpoint_of_other_fields_is_none_of_this_version(tmp_path: Path, change: dict[str, Any]) -> None:
@@ -773,6 +776,13 @@ def test_a_checkpoint_of_other_fields_is_none_of_this_version(tmp_path: Path, ch
     torch.save({name: value for name, value in content.items() if value is not None}, tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match=r"x\.pt is not a checkpoint of this version"):
         Checkpoint.load(tmp_path / "x.pt")
+
+
+def test_weights_are_told_apart_in_whatever_precision() -> None:
+    kept = Checkpoint.load(ROOT / "models" / "checkpoints" / "digits.pt")
+    halved = replace(kept, model={name: value.bfloat16() for name, value in kept.model.items()})
+    digests = {halved.digest(), kept.digest(), replace(halved, model=halved.model | {"x": torch.zeros(())}).digest()}
+    assert len(digests) == 3
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "models").glob("*.onnx")), ids=lambda path: path.stem)

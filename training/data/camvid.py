@@ -22,6 +22,9 @@ from training.errors import DataError
 
 HEIGHT, WIDTH = 360, 480
 
+# PNG as published, and what others may keep such frames as. Some of the many that Pillow knows raise what is their own.
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+
 _FETCH = "`python -m training download streets --data DATA` fetches CamVid"
 
 # Of pixels that nobody labelled: neither trained on nor scored.
@@ -177,7 +180,7 @@ def _read(path: Path, mode: Literal["RGB", "L"]) -> NDArray[np.uint8]:
     if not path.is_file():
         raise DataError(f"{path} is missing; {_FETCH}")
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=_FORMATS) as picture:
             picture.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be decoded ({error}); {_FETCH}") from error

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import http.client
+import lzma
 import shutil
 import tempfile
 import urllib.error
@@ -18,7 +19,8 @@ from training.errors import DataError
 
 _CHUNK_BYTES = 1 << 16
 _TIMEOUT_S = 60.0
-_LARGEST_BYTES = 4 << 30  # no file that is fetched here comes near; a host gone mad shall not fill the disk
+# No file that is fetched here comes near, nor what an archive unpacks to; a host gone mad shall not fill the disk.
+_LARGEST_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ def fetch(url: str, target: Path) -> None:
     partial = target.with_name(target.name + ".part")
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer, partial.open("wb") as out:  # noqa: S310 -- https, or the local server of a test
-            promised = int(answer.headers.get("Content-Length") or 0)
+            length = answer.headers.get("Content-Length") or ""
+            promised = int(length) if length.isdecimal() else 0
             received = 0  # the bar does not count where it is not shown
             with tqdm(total=promised or None, unit="B", unit_scale=True, desc=target.name, disable=None) as bar:
                 while chunk := answer.read(_CHUNK_BYTES):
@@ -101,9 +104,11 @@ def download_archive(archive: RemoteArchive, folder: Path) -> Path:
         unpacked = Path(temporary, "unpacked")
         try:
             with zipfile.ZipFile(packed) as contents:
-                _extract(contents, archive.inside, unpacked)
-        except (zipfile.BadZipFile, zlib.error) as error:
+                _extract(contents, archive, unpacked)
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
             raise DataError(f"{archive.url} sent a damaged archive ({error}); try again") from error
+        except (RuntimeError, NotImplementedError) as error:  # what is in it is encrypted, or packed in another way
+            raise DataError(f"{archive.url} sent an archive that cannot be unpacked here ({error})") from error
         if not unpacked.is_dir():
             raise DataError(f"{archive.url} holds no folder {archive.inside}")
         if destination.exists():
@@ -112,8 +117,9 @@ def download_archive(archive: RemoteArchive, folder: Path) -> Path:
     return destination
 
 
-def _extract(contents: zipfile.ZipFile, inside: str, target: Path) -> None:
-    wanted = PurePosixPath(inside)
+def _extract(contents: zipfile.ZipFile, archive: RemoteArchive, target: Path) -> None:
+    wanted = PurePosixPath(archive.inside)
+    unpacked = 0  # counted, since sizes in an archive are what its maker says
     for member in tqdm(contents.infolist(), desc="unpacking", unit="file", disable=None):
         path = PurePosixPath(member.filename)
         below_top = PurePosixPath(*path.parts[1:])
@@ -122,7 +128,11 @@ def _extract(contents: zipfile.ZipFile, inside: str, target: Path) -> None:
         out = target.joinpath(*below_top.relative_to(wanted).parts)
         out.parent.mkdir(parents=True, exist_ok=True)
         with contents.open(member) as source, out.open("wb") as sink:
-            shutil.copyfileobj(source, sink)
+            while chunk := source.read(_CHUNK_BYTES):
+                unpacked += len(chunk)
+                if unpacked > _LARGEST_BYTES:
+                    raise DataError(f"{archive.url} unpacks to more than {_LARGEST_BYTES >> 30} GiB; given up")
+                sink.write(chunk)
 
 
 def _digest(path: Path) -> str:

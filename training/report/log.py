@@ -6,6 +6,10 @@ from pathlib import Path
 
 from training.errors import DataError
 
+# What charts can be drawn of, and far more than any training has: of epochs, and of losses and seconds.
+_MOST_EPOCHS = 10**6
+_LARGEST = 1e12
+
 
 @dataclass(frozen=True)
 class TrainingLog:
@@ -33,15 +37,18 @@ def read_log(run: Path, metric: str) -> TrainingLog:
         try:
             entry = json.loads(line)
             epoch, loss = int(entry["epoch"]), float(entry["loss"])
-            seconds += float(entry["seconds"])
+            took = float(entry["seconds"])
             others = set(entry) - {"epoch", "loss", "seconds", metric}
             value = float(entry[metric]) if metric in entry else None
+            if not 0 < epoch <= _MOST_EPOCHS or abs(loss) > _LARGEST or abs(took) > _LARGEST or abs(value or 0) > 1:
+                raise ValueError("a number in it is none that a training has")  # noqa: TRY301 - as what else is wrong
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise DataError(
                 f"{path}, line {number}, is not one of a training's log ({error!r}); if it is being written, try again"
             ) from error
         if value is None and others & {"accuracy", "mean IoU"}:
             raise DataError(f"{path} has no {metric!r}: it is the log of a network of another kind")
+        seconds += took
         epochs.append(epoch)
         losses.append(loss)
         if value is not None:
