@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from service.checksums import check_listed, check_sums, read_sums
 from service.errors import StartupError
+from service.files import opened
 from service.manifest import Manifest, ManifestError, Precision
 from service.protobuf import external_locations, fields, read_entry
 
@@ -117,9 +118,7 @@ def _check_all_listed(path: Path, sums: dict[str, str]) -> None:
 def _reading(path: Path) -> Iterator[BinaryIO]:
     """A model file to read, whose faults become an `ArtifactError`."""
     try:
-        if path.is_fifo():  # opening waits for a writer, and may wait for ever
-            raise ArtifactError(f"{path}: cannot be read: it is a pipe, not a file")
-        with path.open("rb") as file:
+        with opened(path) as file:
             yield file
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read: {error.strerror or error}") from error

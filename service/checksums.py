@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from service.errors import StartupError
+from service.files import opened, read_text
 
 FILE_NAME = "SHA256SUMS"
 _LINE = re.compile(r"(?P<digest>[0-9a-f]{64}) [ *](?P<name>[^/\\]+)")
@@ -19,7 +20,7 @@ def read_sums(folder: Path) -> dict[str, str] | None:
     """
     path = folder / FILE_NAME
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
@@ -52,7 +53,7 @@ def check_sums(folder: Path, sums: dict[str, str]) -> None:
     for name, expected in sums.items():
         path = folder / name
         try:
-            with path.open("rb") as file:
+            with opened(path) as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             continue

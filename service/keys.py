@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import KeyRequiredError, StartupError
+from service.files import read_text
 
 OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz", "/favicon.ico"})
 OPEN_PREFIXES = ("/docs/", "/static/", "/v2/health/")
@@ -131,9 +132,7 @@ def _state(path: Path) -> tuple[int, ...] | None:
 
 def _read_digests(path: Path) -> tuple[bytes, ...]:
     try:
-        if path.is_fifo():  # reading waits for a writer, and may wait for ever
-            raise StartupError(f"{path}: the keys cannot be read: it is a pipe, not a file (SIGHTLINE_API_KEYS_FILE)")
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise StartupError(f"{path}: the keys cannot be read: {reason} (SIGHTLINE_API_KEYS_FILE)") from error

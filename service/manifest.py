@@ -69,13 +69,12 @@ class Provenance(_Part):
     trained_on: tuple[str, ...] = ("train",)  # what files that do not say it were trained on, too
 
 
-class Manifest(_Part):
+class Manifest(_Schema):
     """The metadata of one model file.
 
     Training writes it (`training/export.py`) and the service reads it; the file is all they share.
     """
 
-    schema_: int = Field(alias="schema", ge=1, strict=True)
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
     task: Task
     # Of paths too: /v2/models/NAME/versions/VERSION

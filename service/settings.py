@@ -239,8 +239,7 @@ class Settings(BaseSettings):
     def _stated(self, name: str) -> str:
         """A setting as it is given: SIGHTLINE_MAX_WAIT_MS=3."""
         value = getattr(self, name)
-        shown = f"{value:g}" if isinstance(value, float) else value if str(value).isprintable() else repr(value)
-        return f"{ENV_PREFIX}{name.upper()}={shown}"
+        return f"{ENV_PREFIX}{name.upper()}={_shown(f'{value:g}' if isinstance(value, float) else value)}"
 
     @property
     def picture_limits(self) -> PictureLimits:
@@ -294,5 +293,10 @@ def read_settings() -> Settings:
         if not first["loc"]:
             raise SettingsError(first["msg"].removeprefix("Value error, ")) from error
         variable = ENV_PREFIX + str(first["loc"][0]).upper()
-        value = str(first["input"])
-        raise SettingsError(f"{variable}={value if value.isprintable() else repr(value)}: {first['msg']}") from error
+        raise SettingsError(f"{variable}={_shown(first['input'])}: {first['msg']}") from error
+
+
+def _shown(value: object) -> str:
+    """A value in one line, whatever it holds."""
+    text = str(value)
+    return text if text.isprintable() else repr(text)

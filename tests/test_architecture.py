@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # this table, so there are no circles.
 SERVICE: dict[str, set[str]] = {
     "errors": set(),
+    "files": set(),
     "problems": {"errors"},
     "manifest": set(),
     "batches": set(),
@@ -29,7 +30,7 @@ SERVICE: dict[str, set[str]] = {
     "observation": {"logs", "metrics", "timings"},
     "bodies": {"errors"},
     "heap": {"bodies"},
-    "keys": {"errors"},
+    "keys": {"errors", "files"},
     "answer_transport": set(),
     "unread_answers": set(),
     "answer_reader": {"answer_transport", "unread_answers"},
@@ -52,9 +53,9 @@ SERVICE: dict[str, set[str]] = {
     "images": {"errors", "manifest"},
     "settings": {"errors", "images", "manifest"},
     "schemas": {"manifest"},
-    "checksums": {"errors"},
+    "checksums": {"errors", "files"},
     "protobuf": set(),
-    "artifacts": {"checksums", "errors", "manifest", "protobuf"},
+    "artifacts": {"checksums", "errors", "files", "manifest", "protobuf"},
     "cuda_driver": set(),
     "engine_thread": {"errors"},
     "bindings": set(),

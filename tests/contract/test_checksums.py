@@ -1,6 +1,7 @@
 """`SHA256SUMS`: what training and scripts write, the service holds model files against."""
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -59,6 +60,14 @@ def test_another_sound_model_under_the_name(folder: Path) -> None:
     path = folder / "digits.fp32.onnx"
     path.write_bytes((folder / "brightness.fp32.onnx").read_bytes())
     assert refusal(folder).startswith(f"{path}: not the file")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("name", ["digits.fp32.onnx", FILE_NAME])
+def test_a_pipe_is_not_waited_for(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    assert refusal(folder).endswith("cannot be read: it is a pipe, not a file")
 
 
 def test_a_file_that_is_not_listed(folder: Path) -> None:

@@ -10,8 +10,10 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Protocol
 
 from tqdm import tqdm
 
@@ -21,6 +23,12 @@ _CHUNK_BYTES = 1 << 16
 _TIMEOUT_S = 60.0
 # No file that is fetched here comes near, nor what an archive unpacks to; a host gone mad shall not fill the disk.
 _LARGEST_BYTES = 4 << 30
+
+
+class _Readable(Protocol):
+    """An answer, or a file in an archive."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -52,14 +60,9 @@ def fetch(url: str, target: Path) -> None:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer, partial.open("wb") as out:  # noqa: S310 -- https, or the local server of a test
             length = answer.headers.get("Content-Length") or ""
             promised = int(length) if length.isdecimal() else 0
-            received = 0  # the bar does not count where it is not shown
             with tqdm(total=promised or None, unit="B", unit_scale=True, desc=target.name, disable=None) as bar:
-                while chunk := answer.read(_CHUNK_BYTES):
-                    out.write(chunk)
-                    received += len(chunk)
-                    bar.update(len(chunk))
-                    if received > _LARGEST_BYTES:
-                        raise DataError(f"{url} sends more than {_LARGEST_BYTES >> 30} GiB; given up")
+                for size in _copied(answer, out, _LARGEST_BYTES, f"{url} sends"):
+                    bar.update(size)
         if promised and partial.stat().st_size != promised:
             raise DataError(f"{url} ended after {partial.stat().st_size} of {promised} bytes; try again")
         partial.replace(target)
@@ -107,7 +110,7 @@ def download_archive(archive: RemoteArchive, folder: Path) -> Path:
                 _extract(contents, archive, unpacked)
         except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
             raise DataError(f"{archive.url} sent a damaged archive ({error}); try again") from error
-        except (RuntimeError, NotImplementedError) as error:  # what is in it is encrypted, or packed in another way
+        except RuntimeError as error:  # of zipfile: what is in it is encrypted, or packed as Python cannot unpack it
             raise DataError(f"{archive.url} sent an archive that cannot be unpacked here ({error})") from error
         if not unpacked.is_dir():
             raise DataError(f"{archive.url} holds no folder {archive.inside}")
@@ -119,7 +122,7 @@ def download_archive(archive: RemoteArchive, folder: Path) -> Path:
 
 def _extract(contents: zipfile.ZipFile, archive: RemoteArchive, target: Path) -> None:
     wanted = PurePosixPath(archive.inside)
-    unpacked = 0  # counted, since sizes in an archive are what its maker says
+    left = _LARGEST_BYTES  # counted, since sizes in an archive are what its maker says
     for member in tqdm(contents.infolist(), desc="unpacking", unit="file", disable=None):
         path = PurePosixPath(member.filename)
         below_top = PurePosixPath(*path.parts[1:])
@@ -128,11 +131,21 @@ def _extract(contents: zipfile.ZipFile, archive: RemoteArchive, target: Path) ->
         out = target.joinpath(*below_top.relative_to(wanted).parts)
         out.parent.mkdir(parents=True, exist_ok=True)
         with contents.open(member) as source, out.open("wb") as sink:
-            while chunk := source.read(_CHUNK_BYTES):
-                unpacked += len(chunk)
-                if unpacked > _LARGEST_BYTES:
-                    raise DataError(f"{archive.url} unpacks to more than {_LARGEST_BYTES >> 30} GiB; given up")
-                sink.write(chunk)
+            left -= sum(_copied(source, sink, left, f"{archive.url} unpacks to"))
+
+
+def _copied(source: _Readable, sink: BinaryIO, most: int, what: str) -> Iterator[int]:
+    """Copy all of `source`, and say of every piece how many bytes it has.
+
+    Raises:
+        DataError: beginning with `what`, when there are more than `most` bytes.
+    """
+    while chunk := source.read(_CHUNK_BYTES):
+        most -= len(chunk)
+        if most < 0:
+            raise DataError(f"{what} more than {_LARGEST_BYTES >> 30} GiB; given up")
+        sink.write(chunk)
+        yield len(chunk)
 
 
 def _digest(path: Path) -> str:
